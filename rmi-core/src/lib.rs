@@ -1,0 +1,3 @@
+//! core
+pub mod descriptor;
+pub mod scan;

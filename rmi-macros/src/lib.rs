@@ -1,0 +1,1 @@
+//! The attribute `#[rmi_node]`.

@@ -1,0 +1,1 @@
+//! Remote method invocation between Rust processes.
