@@ -1,3 +1,41 @@
-//! core
+//! The heart of RMI, without sockets: what a call is, how its arguments find their parameters, and what its errors say.
+//!
+//! This crate has no sockets, no clock, and spawns nothing. Programs use it through the crate `rmi`; a crate that only
+//! shares an interface uses `rmi` without its default features, which is this crate and the macro.
+//!
+//! In reading order: [`descriptor`] and [`service`] (what a node offers), [`args`](mod@args) and [`bind`] (how arguments
+//! get there), [`message`] (what travels), [`invocation`] (a call by its caller), [`exception`] and [`kind`] (how it can
+//! fail), [`transport`] (the seam that `rmi-net` fills).
+
+pub mod args;
+pub mod bind;
+pub mod blob;
+pub mod context;
 pub mod descriptor;
+pub mod exception;
+pub mod invocation;
+pub mod kind;
+pub mod local;
+pub mod message;
+pub mod pack;
+pub mod payload;
+pub mod reply;
+pub mod run;
 pub mod scan;
+pub mod service;
+pub mod transport;
+
+#[doc(hidden)]
+#[path = "private.rs"]
+pub mod __private;
+
+pub use args::Args;
+pub use blob::Blob;
+pub use context::{CallContext, FromCall, inherit};
+pub use exception::{CallError, InvocationException, RemoteError, root_exc};
+pub use invocation::{Invocation, InvocationFuture};
+pub use kind::{Class, Kind};
+pub use reply::{Failure, RemoteCause, Reply, Result};
+pub use rmi_macros::rmi_node_core as rmi_node;
+pub use service::Service;
+pub use transport::Remote;

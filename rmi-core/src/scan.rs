@@ -167,6 +167,27 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// Passes bytes and returns them.
+    ///
+    /// # Errors
+    /// [`ScanError::Expected`] if the next value is something else, else any [`ScanError`].
+    pub fn bin(&mut self) -> Result<&'a [u8], ScanError> {
+        match self.peek() {
+            Some(0xc4..=0xc6) => match self.shape()? {
+                Shape::Scalar { bytes } => self.take(bytes),
+                _ => Err(ScanError::Expected("bytes")),
+            },
+            _ => Err(ScanError::Expected("bytes")),
+        }
+    }
+
+    /// Leaves the array or map that was entered last.
+    #[must_use]
+    pub fn left(mut self) -> Self {
+        self.depth = self.depth.saturating_sub(1);
+        self
+    }
+
     /// Passes an unsigned integer, in any of its encodings.
     ///
     /// # Errors

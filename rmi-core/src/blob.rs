@@ -1,0 +1,222 @@
+//! Bytes that travel beside a message instead of inside it.
+//!
+//! A [`Blob`] in an argument or a result is not copied into the encoded body. The body holds its number (a MessagePack
+//! extension of type [`EXTENSION`]), and its bytes follow the body as an *attachment*. The receiver gets a slice of
+//! the message's own buffer.
+//!
+//! Serde has no way to hand something around beside the serializer, so while a body is encoded or decoded its
+//! attachments stand in a thread-local, see [`collecting`] and [`lending`]. Outside of RMI a blob is plain bytes.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::ops::Deref;
+
+use bytes::Bytes;
+use serde::de::{Error as _, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The type of the MessagePack extension that stands for a blob; its data is the number of the attachment, u32 LE.
+pub const EXTENSION: i8 = 0x42;
+
+/// Bytes of any size, cheap to clone, not copied on their way to the socket.
+///
+/// ```
+/// # use rmi_core::Blob;
+/// let blob = Blob::from(vec![1, 2, 3]);
+/// assert_eq!(&blob[1..], [2, 3]);
+/// ```
+#[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Blob(Bytes);
+
+impl Blob {
+    /// The bytes, shared.
+    pub fn into_bytes(self) -> Bytes {
+        self.0
+    }
+}
+
+impl fmt::Debug for Blob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Blob({} bytes)", self.0.len())
+    }
+}
+
+impl Deref for Blob {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl AsRef<[u8]> for Blob {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<Vec<u8>> for Blob {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl From<Bytes> for Blob {
+    fn from(bytes: Bytes) -> Self {
+        Self(bytes)
+    }
+}
+
+impl From<&[u8]> for Blob {
+    fn from(bytes: &[u8]) -> Self {
+        Self(Bytes::copy_from_slice(bytes))
+    }
+}
+
+impl From<String> for Blob {
+    fn from(text: String) -> Self {
+        Self(text.into())
+    }
+}
+
+impl From<Blob> for Bytes {
+    fn from(blob: Blob) -> Self {
+        blob.0
+    }
+}
+
+thread_local! {
+    /// The attachments of the body that is being encoded on this thread.
+    static COLLECTED: RefCell<Option<Vec<Bytes>>> = const { RefCell::new(None) };
+    /// The attachments of the body that is being decoded on this thread.
+    static LENT: RefCell<Option<Vec<Bytes>>> = const { RefCell::new(None) };
+}
+
+/// Runs `encode`; the blobs that it meets are appended to `attachments`.
+pub(crate) fn collecting<R>(attachments: &mut Vec<Bytes>, encode: impl FnOnce() -> R) -> R {
+    let outer = COLLECTED.replace(Some(std::mem::take(attachments)));
+    let restore = Restore(&COLLECTED, outer);
+    let result = encode();
+    *attachments = COLLECTED.take().unwrap_or_default();
+    drop(restore);
+    result
+}
+
+/// Runs `decode`; the blobs that it meets are taken from `attachments`.
+pub(crate) fn lending<R>(attachments: &[Bytes], decode: impl FnOnce() -> R) -> R {
+    let _restore = Restore(&LENT, LENT.replace(Some(attachments.to_vec())));
+    decode()
+}
+
+/// Puts back what stood in the thread-local before, also when user code panics in between.
+struct Restore(&'static std::thread::LocalKey<RefCell<Option<Vec<Bytes>>>>, Option<Vec<Bytes>>);
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        self.0.replace(self.1.take());
+    }
+}
+
+impl Serialize for Blob {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let number = COLLECTED.with_borrow_mut(|collected| {
+            let attachments = collected.as_mut()?;
+            let number = u32::try_from(attachments.len()).ok()?;
+            attachments.push(self.0.clone());
+            Some(number)
+        });
+        match number {
+            Some(number) => serializer
+                .serialize_newtype_struct(rmp_serde::MSGPACK_EXT_STRUCT_NAME, &(EXTENSION, Raw(&number.to_le_bytes()))),
+            None => serializer.serialize_bytes(&self.0),
+        }
+    }
+}
+
+/// Four bytes that go out as bytes.
+struct Raw<'a>(&'a [u8]);
+
+impl Serialize for Raw<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Blob {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(BlobVisitor)
+    }
+}
+
+struct BlobVisitor;
+
+impl<'de> Visitor<'de> for BlobVisitor {
+    type Value = Blob;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("bytes or a blob")
+    }
+
+    fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Blob, E> {
+        Ok(Blob::from(bytes))
+    }
+
+    fn visit_byte_buf<E: serde::de::Error>(self, bytes: Vec<u8>) -> Result<Blob, E> {
+        Ok(Blob::from(bytes))
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Blob, E> {
+        Ok(Blob::from(text.as_bytes()))
+    }
+
+    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut items: A) -> Result<Blob, A::Error> {
+        // Formats without bytes of their own, such as JSON, write them as numbers.
+        let mut bytes = Vec::new();
+        while let Some(byte) = items.next_element()? {
+            bytes.push(byte);
+        }
+        Ok(Blob::from(bytes))
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Blob, D::Error> {
+        // rmp-serde hands out an extension as a newtype around (type, data).
+        let (kind, number) = <(i8, Number)>::deserialize(deserializer)?;
+        if kind != EXTENSION {
+            return Err(D::Error::custom(format_args!("extension type {kind} is no blob")));
+        }
+        LENT.with_borrow(|lent| {
+            let attachments = lent.as_deref().unwrap_or_default();
+            usize::try_from(number.0).ok().and_then(|number| attachments.get(number)).cloned().map(Blob).ok_or_else(
+                || {
+                    D::Error::custom(format_args!(
+                        "blob {} is not there: the message has {} attachments",
+                        number.0,
+                        attachments.len()
+                    ))
+                },
+            )
+        })
+    }
+}
+
+/// The number of an attachment, from four bytes.
+struct Number(u32);
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NumberVisitor;
+        impl Visitor<'_> for NumberVisitor {
+            type Value = Number;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the number of an attachment in four bytes")
+            }
+
+            fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Number, E> {
+                let bytes = bytes.try_into().map_err(|_| E::invalid_length(bytes.len(), &self))?;
+                Ok(Number(u32::from_le_bytes(bytes)))
+            }
+        }
+        deserializer.deserialize_bytes(NumberVisitor)
+    }
+}

@@ -1,0 +1,271 @@
+//! One call by the caller, from the arguments to the answer.
+//!
+//! An [`Invocation`] is built with its arguments already encoded, takes options, and is awaited. Nothing is sent before
+//! it is first polled; [`Invocation::send`] starts it at once. Dropping it before the answer cancels the method at its
+//! next await, and what that method has called in turn.
+
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+use serde::de::DeserializeOwned;
+
+use crate::context::Scope;
+use crate::exception::{CallError, Exception, InvocationException, RemoteError};
+use crate::kind::Kind;
+use crate::message::{Request, Response, Target};
+use crate::reply::RemoteCause;
+use crate::transport::{Outcome, Remote, Started, Ticket};
+
+/// A call that is ready to go: await it, or give it a timeout first.
+///
+/// It is owned and `Send` whatever `T` and `E` are, so it can be spawned:
+/// `tokio::spawn(stub.add(1, 2).into_future())`.
+///
+/// # Cancel safety
+/// Dropping the future cancels the call. At most once: the method has run to some await, or not at all.
+#[must_use = "an invocation does nothing until it is awaited"]
+pub struct Invocation<T, E = RemoteError> {
+    remote: Remote,
+    request: Request,
+    types: PhantomData<fn() -> (T, E)>,
+}
+
+impl<T, E> Invocation<T, E> {
+    pub(crate) fn new(remote: Remote, request: Request) -> Self {
+        Self { remote, request, types: PhantomData }
+    }
+
+    /// Gives up after this time, counted from when the call is first polled or sent.
+    ///
+    /// The method is cancelled, and so are the calls that it makes. Zero gives up at once; more than 24 hours count as
+    /// 24 hours. Of several timeouts and deadlines the earliest counts.
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.request.timeout = Some(self.request.timeout.map_or(timeout, |earlier| earlier.min(timeout)));
+        self
+    }
+
+    /// Gives up at this time. See [`with_timeout`](Self::with_timeout).
+    pub fn with_deadline(mut self, deadline: Instant) -> Self {
+        self.request.deadline = Some(self.request.deadline.map_or(deadline, |earlier| earlier.min(deadline)));
+        self
+    }
+
+    /// Lets the method run to its end even if this future is dropped or times out.
+    pub fn no_cancel(mut self) -> Self {
+        self.request.no_cancel = true;
+        self
+    }
+
+    /// The timeout that the method's attribute sets, unless the caller sets one.
+    #[doc(hidden)]
+    pub fn default_timeout(mut self, timeout: Duration) -> Self {
+        self.request.timeout.get_or_insert(timeout);
+        self
+    }
+
+    /// Wants no answer: the call ends when its last byte is written.
+    #[doc(hidden)]
+    pub fn one_way(mut self) -> Self {
+        self.request.one_way = true;
+        self
+    }
+
+    /// Sets the type of the result of a call by name.
+    pub fn returning<U>(self) -> Invocation<U, E> {
+        Invocation::new(self.remote, self.request)
+    }
+
+    /// Sets the type of the error of a call by name: if the method raises one of this type, it comes back as such.
+    pub fn raising<F: RemoteCause>(self) -> Invocation<T, F> {
+        Invocation::new(self.remote, self.request)
+    }
+
+    /// Sends the request now, and gives back the future of the answer.
+    ///
+    /// So several calls can be under way before the first is awaited. Dropping the future cancels the call.
+    pub fn send(self) -> InvocationFuture<T, E> {
+        let mut future = self.into_unsent();
+        future.start();
+        future
+    }
+
+    /// Blocks this thread until the answer is here: for programs, and methods, that are not async.
+    ///
+    /// # Errors
+    /// Those of the call, and [`Kind::WouldBlock`] on a thread of an async runtime, where it would stop other tasks:
+    /// await the invocation there instead.
+    pub fn wait(self) -> Result<T, InvocationException<E>>
+    where
+        T: DeserializeOwned,
+        E: RemoteCause,
+    {
+        let scope = Scope::current();
+        let may_block = scope.as_ref().is_some_and(Scope::may_block) || self.remote.transport().may_block();
+        let future = self.into_unsent();
+        if !may_block {
+            let message = "this thread belongs to an async runtime: write `.await` instead of `.wait()`";
+            return Err(future.gave_up(CallError::new(Kind::WouldBlock, message)));
+        }
+        block_on(future, scope)
+    }
+
+    fn into_unsent(mut self) -> InvocationFuture<T, E> {
+        self.request.scope = Scope::current();
+        InvocationFuture {
+            target: self.request.target.clone(),
+            remote: self.remote,
+            state: State::Unsent(self.request),
+            types: PhantomData,
+        }
+    }
+}
+
+impl<T: DeserializeOwned, E: RemoteCause> IntoFuture for Invocation<T, E> {
+    type Output = Result<T, InvocationException<E>>;
+    type IntoFuture = InvocationFuture<T, E>;
+
+    fn into_future(self) -> InvocationFuture<T, E> {
+        self.into_unsent()
+    }
+}
+
+impl<T, E> fmt::Debug for Invocation<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Invocation")
+            .field("peer", &self.remote.peer_name())
+            .field("method", &format_args!("{}", self.request.target))
+            .finish_non_exhaustive()
+    }
+}
+
+/// The answer of an [`Invocation`] that was sent or is being awaited. Dropping it cancels the call.
+#[must_use = "futures do nothing until they are awaited"]
+pub struct InvocationFuture<T, E = RemoteError> {
+    remote: Remote,
+    target: Target,
+    state: State,
+    types: PhantomData<fn() -> (T, E)>,
+}
+
+// The request is large because it holds the encoded arguments, which is what spares the allocation.
+#[allow(clippy::large_enum_variant)]
+enum State {
+    Unsent(Request),
+    Starting(Pin<Box<dyn Future<Output = Started> + Send>>),
+    Sent(Ticket),
+    Ended(Outcome),
+    Done,
+}
+
+impl<T, E> InvocationFuture<T, E> {
+    fn start(&mut self) {
+        if let State::Unsent(request) = std::mem::replace(&mut self.state, State::Done) {
+            let started = match request.args.error() {
+                Some(error) => Started::refused(CallError::new(Kind::RequestEncode, error.to_string())),
+                None => self.remote.transport().start(request),
+            };
+            self.state = State::from(started);
+        }
+    }
+
+    #[cold]
+    fn gave_up(&self, error: CallError) -> InvocationException<E> {
+        InvocationException::from_call_error(error, &self.remote.peer_name(), &self.target.to_string())
+    }
+}
+
+impl From<Started> for State {
+    fn from(started: Started) -> Self {
+        match started {
+            Started::Sent(ticket) => State::Sent(ticket),
+            Started::Later(future) => State::Starting(future),
+            Started::Ended(outcome) => State::Ended(outcome),
+        }
+    }
+}
+
+impl<T: DeserializeOwned, E: RemoteCause> InvocationFuture<T, E> {
+    fn finish(&self, outcome: Outcome) -> Result<T, InvocationException<E>> {
+        let exception = match outcome {
+            Ok(Response::Value(payload)) => match payload.decode() {
+                Ok(value) => return Ok(value),
+                Err(error) => Exception::new(Kind::ResponseDecode, error.to_string()),
+            },
+            Ok(Response::Exception(exception)) => *exception,
+            Err(error) => return Err(self.gave_up(error)),
+        };
+        Err(InvocationException::from_exception(exception, &self.remote.peer_name(), &self.target.to_string()))
+    }
+}
+
+impl<T: DeserializeOwned, E: RemoteCause> Future for InvocationFuture<T, E> {
+    type Output = Result<T, InvocationException<E>>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        loop {
+            match &mut this.state {
+                State::Unsent(_) => this.start(),
+                State::Starting(future) => match future.as_mut().poll(context) {
+                    Poll::Ready(started) => this.state = State::from(started),
+                    Poll::Pending => return Poll::Pending,
+                },
+                State::Sent(ticket) => match ticket.poll(context) {
+                    Poll::Ready(outcome) => this.state = State::Ended(outcome),
+                    Poll::Pending => return Poll::Pending,
+                },
+                State::Ended(_) => {
+                    let State::Ended(outcome) = std::mem::replace(&mut this.state, State::Done) else { continue };
+                    return Poll::Ready(this.finish(outcome));
+                }
+                // Polled again after it was ready, which nobody may do.
+                State::Done => return Poll::Pending,
+            }
+        }
+    }
+}
+
+impl<T, E> fmt::Debug for InvocationFuture<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InvocationFuture")
+            .field("peer", &self.remote.peer_name())
+            .field("method", &format_args!("{}", self.target))
+            .finish_non_exhaustive()
+    }
+}
+
+/// Wakes a thread that is parked in [`block_on`].
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Blocks this thread until the call has ended, or the method that waits for it is cancelled.
+fn block_on<T: DeserializeOwned, E: RemoteCause>(
+    mut future: InvocationFuture<T, E>,
+    scope: Option<Scope>,
+) -> Result<T, InvocationException<E>> {
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let cancellation = scope.as_ref().and_then(Scope::cancellation);
+    let _slot = scope.as_ref().and_then(Scope::lend_slot);
+    loop {
+        if let Poll::Ready(result) = Pin::new(&mut future).poll(&mut context) {
+            return result;
+        }
+        if cancellation.is_some_and(|cancellation| cancellation.poll_cancelled(&mut context).is_ready()) {
+            let message = "the method that waits for it was cancelled";
+            return Err(future.gave_up(CallError::new(Kind::Cancelled, message)));
+        }
+        std::thread::park();
+    }
+}

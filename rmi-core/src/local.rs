@@ -1,0 +1,108 @@
+//! Calls without a network: what `Stub::local` is made of.
+//!
+//! Arguments and results are encoded and decoded as between two nodes, so a test with a local stub sees what a remote
+//! caller would. The method runs inside of the future that is awaited, plain methods too; dropping it cancels.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+
+use crate::context::{CallContext, Caller, Scope};
+use crate::exception::Exception;
+use crate::kind::Kind;
+use crate::message::{IncomingRequest, Message, Request, Response};
+use crate::run::{self, MethodTask};
+use crate::service::{AnyService, Call, Dispatch, Rejection, Service, erase};
+use crate::transport::{Remote, Started, Transport};
+
+/// The name of the node that a local stub calls, and of its caller.
+pub const LOCAL: &str = "local";
+
+/// A way to a service in this process. Timeouts need a clock, which this crate has none of: the stub of the crate
+/// `rmi` with its feature `net` keeps them.
+pub fn local<M: 'static>(service: impl Service<M>) -> Remote {
+    let service = erase(Arc::new(service));
+    let name = service.descriptor().name();
+    Remote::new(Arc::new(Local { service })).with_service(name)
+}
+
+struct Local {
+    service: Arc<dyn AnyService>,
+}
+
+impl fmt::Debug for Local {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Local").field("service", &self.service.descriptor().name()).finish()
+    }
+}
+
+impl Transport for Local {
+    fn start(&self, request: Request) -> Started {
+        let service = Arc::clone(&self.service);
+        Started::Later(Box::pin(async move {
+            let scope = request.scope.clone().unwrap_or_default();
+            Started::Ended(Ok(call_local(&*service, &request, Caller::new(LOCAL), scope).await))
+        }))
+    }
+
+    fn peer_name(&self) -> Arc<str> {
+        LOCAL.into()
+    }
+
+    fn may_block(&self) -> bool {
+        true
+    }
+}
+
+/// Runs a call of `service` in place, as if it had travelled.
+pub async fn call_local(service: &dyn AnyService, request: &Request, caller: Caller, scope: Scope) -> Response {
+    let target = request.target.to_string();
+    match start_local(service, request, caller, scope.clone()) {
+        Ok(Dispatch::Task(future)) => MethodTask::new(scope, future).await,
+        Ok(Dispatch::Closure(method)) => run::closure(&scope.blocking(None), method),
+        Ok(Dispatch::Done(response)) => response,
+        Err(rejection) => Response::exception(rejection.into_exception()),
+    }
+    .placed(LOCAL, &target)
+    .recoded()
+}
+
+fn start_local(
+    service: &dyn AnyService,
+    request: &Request,
+    caller: Caller,
+    scope: Scope,
+) -> Result<Dispatch, Rejection> {
+    let mut message = BytesMut::new();
+    request.encode(None, &mut message);
+    let undecodable = |error: crate::scan::ScanError| Rejection::new(Kind::BadArguments, error.to_string());
+    for attachment in request.args.attachments() {
+        message.extend_from_slice(attachment);
+    }
+    let message = message.freeze();
+    let message = Message::from_bytes(&message, !request.args.attachments().is_empty()).map_err(undecodable)?;
+    let incoming = IncomingRequest::decode(message.body()).map_err(undecodable)?;
+    let name = incoming.method.rsplit('.').next().unwrap_or_default();
+    let Some(method) = service.descriptor().method(name) else {
+        return Err(Rejection::new(Kind::NoSuchMethod, format!("there is no method `{name}`")));
+    };
+    let context = CallContext::new(caller, scope);
+    let call = Call::new(method, incoming.args, incoming.kwargs, message.attachments(), &context);
+    run::dispatch(service, &call)
+}
+
+impl Response {
+    /// The response as its caller gets it: written and read once, so that nothing passes that could not travel.
+    fn recoded(self) -> Self {
+        let mut message = BytesMut::new();
+        self.encode(&mut message);
+        for attachment in self.attachments() {
+            message.extend_from_slice(attachment);
+        }
+        let is_exception = matches!(self, Response::Exception(_));
+        let decoded = Message::from_bytes(&message.freeze(), !self.attachments().is_empty())
+            .and_then(|message| Response::decode(&message, is_exception));
+        decoded.unwrap_or_else(|error| Response::exception(Exception::new(Kind::ResponseDecode, error.to_string())))
+    }
+}

@@ -1,0 +1,90 @@
+//! Running methods so that a panic stays what it is: the end of one call.
+//!
+//! User code runs in four places: while arguments are decoded, while the method runs, while its result is encoded, and
+//! while what is left of it is dropped. All four are inside of these functions. The text of a panic stays on its node
+//! (the panic hook has printed it); the caller learns that there was one.
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use crate::context::Scope;
+use crate::exception::Exception;
+use crate::kind::Kind;
+use crate::message::Response;
+use crate::service::{AnyService, Call, Dispatch, Rejection};
+
+/// The response of a method that panicked.
+fn panicked() -> Response {
+    Response::exception(Exception::new(Kind::Panicked, "the panic's message is in the log of its node"))
+}
+
+/// Binds and decodes.
+///
+/// # Errors
+/// The refusal. A panic while decoding is one too.
+pub fn dispatch(service: &dyn AnyService, call: &Call<'_>) -> Result<Dispatch, Rejection> {
+    let dispatched = catch_unwind(AssertUnwindSafe(|| call.context().scope().enter(|| service.dispatch(call))));
+    match dispatched {
+        Ok(dispatched) => dispatched,
+        // A `direct` method runs inside of `dispatch`.
+        Err(_) if call.is_direct() => Ok(Dispatch::Done(panicked())),
+        Err(_) => Err(Rejection::new(Kind::BadArguments, "decoding the arguments panicked")),
+    }
+}
+
+/// Runs a plain method.
+pub fn closure(scope: &Scope, method: Box<dyn FnOnce() -> Response + Send>) -> Response {
+    catch_unwind(AssertUnwindSafe(|| scope.enter(method))).unwrap_or_else(|_| panicked())
+}
+
+/// An `async` method, run in its scope. Dropping it cancels the method.
+pub struct MethodTask {
+    scope: Scope,
+    /// `None` once it has ended, so that its own drop cannot panic outside of the guard.
+    future: Option<Pin<Box<dyn Future<Output = Response> + Send>>>,
+}
+
+impl MethodTask {
+    /// The method's future in `scope`.
+    pub fn new(scope: Scope, future: Pin<Box<dyn Future<Output = Response> + Send>>) -> Self {
+        Self { scope, future: Some(future) }
+    }
+
+    /// Drops the future inside of the guard. Whether that went well.
+    fn end(&mut self) -> bool {
+        let future = self.future.take();
+        catch_unwind(AssertUnwindSafe(|| self.scope.enter(|| drop(future)))).is_ok()
+    }
+}
+
+impl Future for MethodTask {
+    type Output = Response;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Response> {
+        let this = &mut *self;
+        let Some(future) = &mut this.future else { return Poll::Pending };
+        let polled = catch_unwind(AssertUnwindSafe(|| this.scope.enter(|| future.as_mut().poll(context))));
+        let response = match polled {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(response)) => response,
+            Err(_) => panicked(),
+        };
+        if this.end() { Poll::Ready(response) } else { Poll::Ready(panicked()) }
+    }
+}
+
+impl Drop for MethodTask {
+    fn drop(&mut self) {
+        if self.future.is_some() {
+            self.end();
+        }
+    }
+}
+
+impl std::fmt::Debug for MethodTask {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MethodTask").field("scope", &self.scope).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,158 @@
+//! The seam that the network layer fills: how an invocation gets to its peer and its answer back.
+//!
+//! [`Transport::start`] takes a request and gives back how it stands. In the ordinary case that is a [`Ticket`]: the
+//! request is on its way, and the ticket is polled for the answer. Nothing in this path allocates. Dropping a ticket
+//! that has no answer yet abandons the call.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use crate::args::Args;
+use crate::exception::CallError;
+use crate::invocation::Invocation;
+use crate::message::{Name, Request, Response, Target};
+
+/// How a call ends: with the peer's response, or given up on this side.
+pub type Outcome = Result<Response, CallError>;
+
+/// A way to a peer.
+pub trait Transport: fmt::Debug + Send + Sync + 'static {
+    /// Starts a call. Called once for each invocation, when it is first polled or sent.
+    fn start(&self, request: Request) -> Started;
+
+    /// The name of the peer, for errors.
+    fn peer_name(&self) -> Arc<str>;
+
+    /// Whether this thread may be blocked until an answer comes.
+    fn may_block(&self) -> bool;
+}
+
+/// How a call stands.
+pub enum Started {
+    /// On its way.
+    Sent(Ticket),
+    /// It cannot go out yet: this future gets it going.
+    Later(Pin<Box<dyn Future<Output = Started> + Send>>),
+    /// Over.
+    Ended(Outcome),
+}
+
+impl Started {
+    /// A call that was given up before it went out.
+    pub fn refused(error: CallError) -> Self {
+        Self::Ended(Err(error))
+    }
+}
+
+impl fmt::Debug for Started {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Started::Sent(_) => "Sent",
+            Started::Later(_) => "Later",
+            Started::Ended(_) => "Ended",
+        })
+    }
+}
+
+/// A connection, as far as a call that is under way needs it.
+pub trait Link: Send + Sync + 'static {
+    /// Whether the call has ended. Once it is ready, `id` must not be asked for again.
+    fn poll_outcome(&self, id: u64, context: &mut Context<'_>) -> Poll<Outcome>;
+
+    /// The caller does not want the answer any more.
+    fn abandon(&self, id: u64);
+}
+
+/// A call that is under way. Dropping it abandons the call.
+pub struct Ticket {
+    link: Option<Arc<dyn Link>>,
+    id: u64,
+}
+
+impl Ticket {
+    /// The call `id` on `link`.
+    pub fn new(link: Arc<dyn Link>, id: u64) -> Self {
+        Self { link: Some(link), id }
+    }
+
+    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
+        // A future is not polled again once it was ready, and the link is only given away then.
+        let Some(link) = &self.link else { return Poll::Pending };
+        let outcome = link.poll_outcome(self.id, context);
+        if outcome.is_ready() {
+            self.link = None;
+        }
+        outcome
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if let Some(link) = self.link.take() {
+            link.abandon(self.id);
+        }
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ticket").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// A peer and the name of a service on it: what a stub is made of. Cheap to clone.
+#[derive(Clone)]
+pub struct Remote {
+    transport: Arc<dyn Transport>,
+    service: Option<Name>,
+}
+
+impl Remote {
+    /// The peer behind `transport`.
+    pub fn new(transport: Arc<dyn Transport>) -> Self {
+        Self { transport, service: None }
+    }
+
+    /// The same peer, with the service of a stub.
+    #[must_use]
+    pub fn with_service(self, service: impl Into<Name>) -> Self {
+        Self { service: Some(service.into()), ..self }
+    }
+
+    /// The peer's name.
+    pub fn peer_name(&self) -> Arc<str> {
+        self.transport.peer_name()
+    }
+
+    /// The way to the peer.
+    pub(crate) fn transport(&self) -> &dyn Transport {
+        &*self.transport
+    }
+
+    /// A call of a method of the stub's service.
+    #[doc(hidden)]
+    pub fn call<T, E>(&self, method: &'static str, args: Args) -> Invocation<T, E> {
+        let target = match &self.service {
+            Some(service) => Target::new(service.clone(), method),
+            None => Target::by_name(method),
+        };
+        Invocation::new(self.clone(), Request::new(target, args))
+    }
+
+    /// A call by name.
+    pub fn invoke<T>(&self, method: &str, args: Args) -> Invocation<T> {
+        Invocation::new(self.clone(), Request::new(Target::by_name(method), args))
+    }
+}
+
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remote")
+            .field("peer", &self.peer_name())
+            .field("service", &self.service.as_ref().map(Name::as_str))
+            .finish()
+    }
+}
