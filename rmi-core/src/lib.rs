@@ -13,6 +13,8 @@ pub mod blob;
 pub mod context;
 pub mod descriptor;
 pub mod exception;
+pub mod frame;
+pub mod hello;
 pub mod invocation;
 pub mod kind;
 pub mod local;
