@@ -1,31 +1,571 @@
-//! stub
-use crate::descriptor::MethodDescriptor;
-/// e
-#[derive(Debug, Clone, thiserror::Error)]
+//! Python's rules: which positional or keyword argument belongs to which parameter.
+//!
+//! [`bind`] reads the arguments as they travelled (one MessagePack array, one map) and gives the bytes of each
+//! parameter, in the order of declaration. It decodes no value, is not generic, and allocates nothing for a call that
+//! fits a method of at most eight parameters.
+//!
+//! A call that does not fit gets the mistake that CPython 3.11 would report first, in CPython's words. It looks at the
+//! keywords (twice in the map, not a string), then at each keyword in turn (unknown, positional-only, already filled),
+//! then at surplus positional arguments, then at what is missing: first by position, then by keyword. `tests/binding/`
+//! holds calls with the answers recorded from CPython.
+//!
+//! Invariant: a parameter without a default always has its bytes in a [`Bound`].
+
+use std::{collections::HashSet, fmt};
+
+use smallvec::{SmallVec, smallvec};
+
+use crate::{
+    descriptor::{MethodDescriptor, ParamDescriptor, ParamKind},
+    scan::{ScanError, Scanner},
+};
+
+/// Matches the arguments of a call to the parameters of `method`.
+///
+/// `args` is one MessagePack array; `kwargs` is one map with string keys, or nil, or `None`.
+///
+/// ```
+/// use rmi_core::bind::bind;
+/// use rmi_core::descriptor::{Execution, MethodDescriptor, ParamDescriptor};
+///
+/// static PARAMS: [ParamDescriptor; 2] =
+///     [ParamDescriptor::required("a", "i64"), ParamDescriptor::defaulted("b", "i64", "1")];
+/// static ADD: MethodDescriptor = MethodDescriptor::new("add", "", &PARAMS, "i64", Execution::Async);
+///
+/// let args = [0x91, 0x07]; // [7]
+/// let mut bound = bind(&ADD, &args, None)?;
+/// assert_eq!(bound.take(), Some(&[0x07][..]));
+/// assert_eq!(bound.take(), None); // `b` is left to its default
+///
+/// let kwargs = [0x81, 0xa1, b'c', 0x02]; // {"c": 2}
+/// let error = bind(&ADD, &args, Some(&kwargs)).unwrap_err();
+/// assert_eq!(error.to_string(), "add() got an unexpected keyword argument 'c'");
+/// # Ok::<(), rmi_core::bind::BindError>(())
+/// ```
+///
+/// # Errors
+/// Any [`BindError`] but [`BindError::BadValue`], which is for values that do not decode later on.
+pub fn bind<'a>(
+    method: &'static MethodDescriptor,
+    args: &'a [u8],
+    kwargs: Option<&'a [u8]>,
+) -> Result<Bound<'a>, BindError> {
+    let mut slots = smallvec![None; method.params().len()];
+    let malformed = |source| BindError::Malformed { method: method.name(), source };
+    let given = bind_positional(method, args, &mut slots).map_err(malformed)?;
+    if let Some(kwargs) = kwargs
+        && let Some(misfit) = bind_keywords(method, kwargs, &mut slots).map_err(malformed)?
+    {
+        return Err(explain(method, kwargs, misfit).unwrap_or_else(malformed));
+    }
+    check_complete(method, given, &slots)?;
+    Ok(Bound { method, slots, n_taken: 0 })
+}
+
+/// The bytes of each parameter, in the order of declaration: what [`bind`] gives.
+#[derive(Debug, Clone)]
+pub struct Bound<'a> {
+    method: &'static MethodDescriptor,
+    slots: Slots<'a>,
+    n_taken: usize,
+}
+
+impl<'a> Bound<'a> {
+    /// The bytes of the next parameter, in the order of declaration; `None` leaves it to its default.
+    ///
+    /// Behind the last parameter it is `None` as well.
+    pub fn take(&mut self) -> Option<&'a [u8]> {
+        let slot = self.slots.get(self.n_taken)?;
+        self.n_taken += 1;
+        *slot
+    }
+
+    /// The position of the parameter that was taken last; `None` before the first [`take`](Self::take).
+    pub fn param_idx(&self) -> Option<usize> {
+        self.n_taken.checked_sub(1)
+    }
+
+    /// The parameter that was taken last; `None` before the first [`take`](Self::take).
+    pub fn param(&self) -> Option<&'static ParamDescriptor> {
+        self.method.params().get(self.param_idx()?)
+    }
+
+    /// The method whose arguments these are.
+    pub fn method(&self) -> &'static MethodDescriptor {
+        self.method
+    }
+
+    /// All parameters at once, taken or not; `None` stands for a default.
+    pub fn slots(&self) -> &[Option<&'a [u8]>] {
+        &self.slots
+    }
+
+    /// Says that the value that was taken last does not decode.
+    ///
+    /// `rmp_serde` names a MessagePack marker where it wanted a number; here that becomes the wording of its other
+    /// errors, `invalid type: string, expected i64`.
+    #[cold]
+    pub fn bad_value(&self, error: &rmp_serde::decode::Error) -> BindError {
+        let method = self.method.name();
+        let Some(param) = self.param() else {
+            return BindError::BadValue { method, param: "", message: error.to_string() };
+        };
+        let message = match error {
+            rmp_serde::decode::Error::TypeMismatch(marker) => {
+                let marker = marker.to_u8();
+                let found = type_word(marker);
+                let first = self.param_idx().and_then(|idx| *self.slots.get(idx)?).and_then(|value| value.first());
+                // In an array or a map the culprit may be deeper in, and then the parameter's type is not what was
+                // expected there.
+                if first == Some(&marker) && !matches!(found, "sequence" | "map") {
+                    format!("invalid type: {found}, expected {}", param.type_name())
+                } else {
+                    format!("invalid type: {found}")
+                }
+            }
+            error => error.to_string(),
+        };
+        BindError::BadValue { method, param: param.name(), message }
+    }
+}
+
+/// Why the arguments of a call do not fit its method. `Display` is what CPython 3.11 says.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BindError {
-    /// b
+    /// No parameter has this name. The only text with an addition to Python's: `. Did you mean 'x'?`, if there is a
+    /// suggestion.
+    #[error(fmt = fmt_unexpected)]
+    UnexpectedKeyword {
+        /// The method that was called.
+        method: &'static str,
+        /// The name that was given, cut to 64 characters.
+        name: String,
+        /// A parameter with a similar name that was not given.
+        suggestion: Option<&'static str>,
+    },
+    /// A parameter was given by position and by name.
+    #[error("{method}() got multiple values for argument '{param}'")]
+    MultipleValues {
+        /// The method that was called.
+        method: &'static str,
+        /// The parameter.
+        param: &'static str,
+    },
+    /// The map of keyword arguments holds a name twice.
+    #[error("{method}() got multiple values for keyword argument '{name}'")]
+    DuplicateKeyword {
+        /// The method that was called.
+        method: &'static str,
+        /// The name that was given, cut to 64 characters.
+        name: String,
+    },
+    /// The map of keyword arguments has a key that is no string.
+    #[error("keywords must be strings")]
+    KeywordNotString {
+        /// The method that was called.
+        method: &'static str,
+    },
+    /// Parameters that can be given by position only were given by name.
+    #[error("{method}() got some positional-only arguments passed as keyword arguments: '{}'", params.join(", "))]
+    PositionalOnlyAsKeyword {
+        /// The method that was called.
+        method: &'static str,
+        /// The parameters, in the order of declaration.
+        params: Vec<&'static str>,
+    },
+    /// More positional arguments than parameters that take one.
+    #[error(fmt = fmt_too_many)]
+    TooManyPositional {
+        /// The method that was called.
+        method: &'static str,
+        /// How many positional arguments it needs.
+        least: usize,
+        /// How many positional arguments it takes.
+        most: usize,
+        /// How many positional arguments were given.
+        given: usize,
+        /// How many keyword-only arguments were given besides.
+        keyword_only: usize,
+    },
+    /// Parameters without a default were not given.
+    #[error("{method}() missing {}", Missing { kind: "positional", params })]
+    MissingPositional {
+        /// The method that was called.
+        method: &'static str,
+        /// The parameters, in the order of declaration.
+        params: Vec<&'static str>,
+    },
+    /// Keyword-only parameters without a default were not given.
+    #[error("{method}() missing {}", Missing { kind: "keyword-only", params })]
+    MissingKeywordOnly {
+        /// The method that was called.
+        method: &'static str,
+        /// The parameters, in the order of declaration.
+        params: Vec<&'static str>,
+    },
+    /// An argument has its place, but its value does not decode as the parameter's type. See [`Bound::bad_value`].
     #[error("{method}() argument '{param}': {message}")]
-    BadValue { method: &'static str, param: &'static str, message: String },
+    BadValue {
+        /// The method that was called.
+        method: &'static str,
+        /// The parameter.
+        param: &'static str,
+        /// What is wrong with the value, for people.
+        message: String,
+    },
+    /// The arguments are no array, the keyword arguments no map, or the bytes are not MessagePack.
+    #[error("{method}() got arguments that cannot be read")]
+    Malformed {
+        /// The method that was called.
+        method: &'static str,
+        /// What is wrong with the bytes.
+        source: ScanError,
+    },
 }
-/// b
-#[derive(Debug)]
-pub struct Bound<'a>(std::marker::PhantomData<&'a ()>);
-impl<'a> Bound<'a> {
-    /// t
-    pub fn take(&mut self) -> Option<&'a [u8]> {
-        None
+
+type Slots<'a> = SmallVec<[Option<&'a [u8]>; 8]>;
+
+/// The first keyword that does not fit, before it is explained.
+enum Misfit<'a> {
+    NotString,
+    Unknown(&'a str),
+    Filled(&'static str),
+}
+
+/// Fills the leading slots and returns how many positional arguments were given.
+fn bind_positional<'a>(
+    method: &'static MethodDescriptor,
+    args: &'a [u8],
+    slots: &mut Slots<'a>,
+) -> Result<usize, ScanError> {
+    let mut args = Scanner::new(args);
+    let given = args.array()?;
+    let mut left = given;
+    for (param, slot) in method.params().iter().zip(slots) {
+        if left > 0 && is_positional(param) {
+            *slot = Some(args.value()?);
+            left -= 1;
+        }
     }
-    /// p
-    pub fn param_idx(&self) -> usize {
-        0
+    if left == 0 {
+        args.finish()?;
+    }
+    Ok(given)
+}
+
+/// Fills the slots that are named, up to the first keyword that does not fit.
+fn bind_keywords<'a>(
+    method: &'static MethodDescriptor,
+    kwargs: &'a [u8],
+    slots: &mut Slots<'a>,
+) -> Result<Option<Misfit<'a>>, ScanError> {
+    let mut kwargs = Scanner::new(kwargs);
+    let n_kwargs = if kwargs.nil() { 0 } else { kwargs.map()? };
+    // Each round fills a slot or ends the loop: a map with a million keys costs no more rounds than there are slots.
+    for _ in 0..n_kwargs {
+        let key = match kwargs.str() {
+            Ok(key) => key,
+            Err(ScanError::Expected(_)) => return Ok(Some(Misfit::NotString)),
+            Err(error) => return Err(error),
+        };
+        let fits = |(param, _): &(&ParamDescriptor, _)| is_keyword(param) && param.name() == key;
+        let Some((param, slot)) = method.params().iter().zip(slots.iter_mut()).find(fits) else {
+            return Ok(Some(Misfit::Unknown(key)));
+        };
+        if slot.is_some() {
+            return Ok(Some(Misfit::Filled(param.name())));
+        }
+        *slot = Some(kwargs.value()?);
+    }
+    kwargs.finish()?;
+    Ok(None)
+}
+
+/// Finds a surplus of positional arguments, then what is missing.
+fn check_complete(method: &'static MethodDescriptor, given: usize, slots: &Slots<'_>) -> Result<(), BindError> {
+    let params = method.params();
+    let most = params.iter().filter(|param| is_positional(param)).count();
+    if given > most {
+        let least = params.iter().filter(|param| is_positional(param) && !param.has_default()).count();
+        let filled = |(param, slot): &(&ParamDescriptor, &Option<_>)| !is_positional(param) && slot.is_some();
+        let keyword_only = params.iter().zip(slots).filter(filled).count();
+        return Err(BindError::TooManyPositional { method: method.name(), least, most, given, keyword_only });
+    }
+    // The usual case needs one pass and no allocation.
+    if params.iter().zip(slots).all(|(param, slot)| slot.is_some() || param.has_default()) {
+        return Ok(());
+    }
+    let missing = |positional: bool| -> Vec<&'static str> {
+        let of_kind = params.iter().zip(slots).filter(|(param, _)| is_positional(param) == positional);
+        of_kind.filter(|(param, slot)| slot.is_none() && !param.has_default()).map(|(param, _)| param.name()).collect()
+    };
+    let method = method.name();
+    Err(match missing(true) {
+        positional if positional.is_empty() => BindError::MissingKeywordOnly { method, params: missing(false) },
+        params => BindError::MissingPositional { method, params },
+    })
+}
+
+/// Says what is wrong with the keywords, given the first one that does not fit.
+///
+/// Python looks at all keywords (twice, not a string) before it looks at each: hence the second pass over the map. One
+/// hash set keeps it linear in what the caller has sent.
+#[cold]
+fn explain(method: &'static MethodDescriptor, kwargs: &[u8], misfit: Misfit<'_>) -> Result<BindError, ScanError> {
+    let name = method.name();
+    let mut scanner = Scanner::new(kwargs);
+    let mut keys = HashSet::new();
+    let mut all_strings = true;
+    for _ in 0..scanner.map()? {
+        match scanner.str() {
+            Ok(key) if !keys.insert(key) => {
+                return Ok(BindError::DuplicateKeyword { method: name, name: shown(key) });
+            }
+            Ok(_) => {}
+            Err(ScanError::Expected(_)) => {
+                all_strings = false;
+                scanner.value()?;
+            }
+            Err(error) => return Err(error),
+        }
+        scanner.value()?;
+    }
+    let key = match misfit {
+        _ if !all_strings => return Ok(BindError::KeywordNotString { method: name }),
+        Misfit::NotString => return Ok(BindError::KeywordNotString { method: name }),
+        Misfit::Filled(param) => return Ok(BindError::MultipleValues { method: name, param }),
+        Misfit::Unknown(key) => key,
+    };
+    let wrongly_named = |param: &&ParamDescriptor| !is_keyword(param) && keys.contains(param.name());
+    let params: Vec<_> = method.params().iter().filter(wrongly_named).map(ParamDescriptor::name).collect();
+    if !params.is_empty() {
+        return Ok(BindError::PositionalOnlyAsKeyword { method: name, params });
+    }
+    let suggestion = suggestion(method, key, &keys);
+    Ok(BindError::UnexpectedKeyword { method: name, name: shown(key), suggestion })
+}
+
+/// The parameter that was most likely meant: at most a third of its letters differ, and it was not given by name.
+fn suggestion(method: &'static MethodDescriptor, key: &str, keys: &HashSet<&str>) -> Option<&'static str> {
+    // Comparing costs the product of the lengths, and the key's is the caller's choice.
+    if key.len() > MAX_SHOWN {
+        return None;
+    }
+    let key = key.to_lowercase();
+    let candidates = method.params().iter().filter(|param| is_keyword(param) && !keys.contains(param.name()));
+    let distance = |name: &'static str| {
+        let distance = strsim::osa_distance(&key, &name.to_lowercase());
+        let longer = key.chars().count().max(name.chars().count());
+        (distance <= longer / 3).then_some((distance, name))
+    };
+    let (_, name) = candidates.filter_map(|param| distance(param.name())).min_by_key(|(distance, _)| *distance)?;
+    Some(name)
+}
+
+fn is_positional(param: &ParamDescriptor) -> bool {
+    param.kind() != ParamKind::KeywordOnly
+}
+
+fn is_keyword(param: &ParamDescriptor) -> bool {
+    param.kind() != ParamKind::PositionalOnly
+}
+
+/// How much of a caller's keyword is repeated in an error: names are short, and what comes back goes into logs.
+const MAX_SHOWN: usize = 64;
+
+fn shown(key: &str) -> String {
+    key.chars().take(MAX_SHOWN).collect()
+}
+
+/// A MessagePack type in serde's words.
+fn type_word(marker: u8) -> &'static str {
+    match marker {
+        0x00..=0x7f | 0xcc..=0xd3 | 0xe0..=0xff => "integer",
+        0x80..=0x8f | 0xde | 0xdf => "map",
+        0x90..=0x9f | 0xdc | 0xdd => "sequence",
+        0xa0..=0xbf | 0xd9..=0xdb => "string",
+        0xc0 => "nil",
+        0xc1 => "reserved marker",
+        0xc2 | 0xc3 => "boolean",
+        0xc4..=0xc6 => "byte array",
+        0xc7..=0xc9 | 0xd4..=0xd8 => "extension",
+        0xca | 0xcb => "floating point",
     }
 }
-/// b
-pub fn bind<'a>(
-    _method: &'static MethodDescriptor,
-    _args: &'a [u8],
-    _kwargs: Option<&'a [u8]>,
-) -> Result<Bound<'a>, BindError> {
-    Ok(Bound(std::marker::PhantomData))
+
+fn plural(n: usize) -> &'static str {
+    if n == 1 { "" } else { "s" }
+}
+
+fn fmt_unexpected(
+    method: &&'static str,
+    name: &String,
+    suggestion: &Option<&'static str>,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
+    write!(f, "{method}() got an unexpected keyword argument '{name}'")?;
+    match suggestion {
+        Some(suggestion) => write!(f, ". Did you mean '{suggestion}'?"),
+        None => Ok(()),
+    }
+}
+
+fn fmt_too_many(
+    method: &&'static str,
+    least: &usize,
+    most: &usize,
+    given: &usize,
+    keyword_only: &usize,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
+    write!(f, "{method}() takes ")?;
+    // Python writes the plural after every range, even "from 0 to 1".
+    if least == most {
+        write!(f, "{most} positional argument{} but {given}", plural(*most))?;
+    } else {
+        write!(f, "from {least} to {most} positional arguments but {given}")?;
+    }
+    if *keyword_only > 0 {
+        let (given, named) = (plural(*given), plural(*keyword_only));
+        write!(f, " positional argument{given} (and {keyword_only} keyword-only argument{named})")?;
+    }
+    f.write_str(if *given == 1 && *keyword_only == 0 { " was given" } else { " were given" })
+}
+
+/// `3 required positional arguments: 'a', 'b', and 'c'`
+struct Missing<'a> {
+    kind: &'static str,
+    params: &'a [&'static str],
+}
+
+impl fmt::Display for Missing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, params } = self;
+        let n = params.len();
+        write!(f, "{n} required {kind} argument{}: ", plural(n))?;
+        for (idx, param) in params.iter().enumerate() {
+            let separator = match (idx, n) {
+                (0, _) => "",
+                (1, 2) => " and ",
+                _ if idx + 1 == n => ", and ",
+                _ => ", ",
+            };
+            write!(f, "{separator}'{param}'")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::descriptor::Execution;
+
+    static PARAMS: [ParamDescriptor; 4] = [
+        ParamDescriptor::required("amount", "i64"),
+        // A keyword-only parameter between positional ones, which Python cannot write.
+        ParamDescriptor::defaulted("dry_run", "bool", "false").keyword_only(),
+        ParamDescriptor::required("target", "Point"),
+        ParamDescriptor::defaulted("timeout_ms", "u64", "0"),
+    ];
+    static PAY: MethodDescriptor = MethodDescriptor::new("pay", "", &PARAMS, "()", Execution::Async);
+
+    /// `{key: nil, ..}`
+    fn kwargs(keys: &[&str]) -> Vec<u8> {
+        let mut bytes = vec![0x80 | keys.len() as u8];
+        for key in keys {
+            bytes.extend([0xd9, key.len() as u8]);
+            bytes.extend(key.as_bytes());
+            bytes.push(0xc0);
+        }
+        bytes
+    }
+
+    fn suggested(keys: &[&str]) -> Option<&'static str> {
+        match bind(&PAY, &[0x90], Some(&kwargs(keys))) {
+            Err(BindError::UnexpectedKeyword { suggestion, .. }) => suggestion,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn slots_come_in_the_order_of_declaration() {
+        let mut bound = bind(&PAY, &[0x92, 1, 0x91, 2], None).unwrap();
+        assert_eq!((bound.param_idx(), bound.param()), (None, None));
+        assert_eq!(bound.take(), Some(&[1][..]));
+        assert_eq!((bound.param_idx(), bound.param()), (Some(0), Some(&PARAMS[0])));
+        assert_eq!(bound.take(), None);
+        assert_eq!(bound.take(), Some(&[0x91, 2][..]));
+        assert_eq!(bound.take(), None);
+        assert_eq!(bound.param().map(ParamDescriptor::name), Some("timeout_ms"));
+        assert_eq!(bound.take(), None);
+        assert_eq!(bound.param_idx(), Some(3));
+    }
+
+    #[test]
+    fn similar_names_are_suggested_and_far_ones_are_not() {
+        assert_eq!(suggested(&["amonut"]), Some("amount"));
+        assert_eq!(suggested(&["timeoutMs"]), Some("timeout_ms"));
+        assert_eq!(suggested(&["TARGET"]), Some("target"));
+        assert_eq!(suggested(&["x"]), None);
+        assert_eq!(suggested(&["wallet"]), None);
+        assert_eq!(suggested(&[""]), None);
+        // What is given anyway was not meant.
+        assert_eq!(suggested(&["amonut", "amount"]), None);
+        let error = bind(&PAY, &[0x90], Some(&kwargs(&["amonut"]))).unwrap_err();
+        assert_eq!(error.to_string(), "pay() got an unexpected keyword argument 'amonut'. Did you mean 'amount'?");
+    }
+
+    #[test]
+    fn long_keywords_are_cut() {
+        let Err(BindError::UnexpectedKeyword { name, suggestion: None, .. }) =
+            bind(&PAY, &[0x90], Some(&kwargs(&[&"é".repeat(100)])))
+        else {
+            panic!("accepted");
+        };
+        assert_eq!(name, "é".repeat(64));
+    }
+
+    #[test]
+    fn nil_stands_for_no_keywords() {
+        assert!(bind(&PAY, &[0x92, 1, 2], Some(&[0xc0])).is_ok());
+    }
+
+    #[test]
+    fn bytes_that_are_no_arguments_are_malformed() {
+        let source = |args: &[u8], kwargs: Option<&[u8]>| match bind(&PAY, args, kwargs) {
+            Err(BindError::Malformed { method: "pay", source }) => source,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(source(&[], None), ScanError::Expected("an array"));
+        assert_eq!(source(&[0x80], None), ScanError::Expected("an array"));
+        assert_eq!(source(&[0x92, 1], None), ScanError::LengthBeyondEnd);
+        assert_eq!(source(&[0x92, 1, 2, 3], None), ScanError::TrailingBytes(1));
+        assert_eq!(source(&[0x92, 1, 2], Some(&[])), ScanError::Expected("a map"));
+        assert_eq!(source(&[0x92, 1, 2], Some(&[0x90])), ScanError::Expected("a map"));
+        assert_eq!(source(&[0x92, 1, 2], Some(&[0x80, 0])), ScanError::TrailingBytes(1));
+        assert_eq!(source(&[0x92, 1, 2], Some(&[0x81, 0xa2, b'x'])), ScanError::LengthBeyondEnd);
+        assert_eq!(source(&[0x90], Some(&[0x82, 0xa1, b'x', 0, 0xa1])), ScanError::LengthBeyondEnd);
+    }
+
+    #[test]
+    fn values_that_do_not_decode_name_method_parameter_and_type() {
+        let args = [0x92, 0xa1, b'x', 0x91, 0xa1, b'y'];
+        let mut bound = bind(&PAY, &args, None).unwrap();
+        let error = rmp_serde::from_slice::<i64>(bound.take().unwrap()).unwrap_err();
+        let error = bound.bad_value(&error);
+        assert_eq!(error.to_string(), "pay() argument 'amount': invalid type: string, expected i64");
+        bound.take();
+        let error = rmp_serde::from_slice::<(i64,)>(bound.take().unwrap()).unwrap_err();
+        assert_eq!(bound.bad_value(&error).to_string(), "pay() argument 'target': invalid type: string");
+        let error = rmp_serde::from_slice::<i64>(&[0xc3]).unwrap_err();
+        let error = bound.bad_value(&error).to_string();
+        assert_eq!(error, "pay() argument 'target': invalid type: boolean `true`, expected i64");
+    }
+
+    #[test]
+    fn ordinary_calls_do_not_allocate() {
+        assert!(!bind(&PAY, &[0x92, 1, 2], Some(&kwargs(&["dry_run"]))).unwrap().slots.spilled());
+    }
 }
