@@ -26,6 +26,7 @@ pub mod run;
 pub mod scan;
 pub mod service;
 pub mod transport;
+pub mod value;
 
 #[doc(hidden)]
 #[path = "private.rs"]
@@ -41,3 +42,4 @@ pub use reply::{Failure, RemoteCause, Reply, Result};
 pub use rmi_macros::rmi_node_core as rmi_node;
 pub use service::Service;
 pub use transport::Remote;
+pub use value::Value;
