@@ -17,6 +17,7 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::{
     descriptor::{MethodDescriptor, ParamDescriptor, ParamKind},
+    payload,
     scan::{ScanError, Scanner},
 };
 
@@ -110,21 +111,8 @@ impl<'a> Bound<'a> {
         let Some(param) = self.param() else {
             return BindError::BadValue { method, param: "", message: error.to_string() };
         };
-        let message = match error {
-            rmp_serde::decode::Error::TypeMismatch(marker) => {
-                let marker = marker.to_u8();
-                let found = type_word(marker);
-                let first = self.param_idx().and_then(|idx| *self.slots.get(idx)?).and_then(|value| value.first());
-                // In an array or a map the culprit may be deeper in, and then the parameter's type is not what was
-                // expected there.
-                if first == Some(&marker) && !matches!(found, "sequence" | "map") {
-                    format!("invalid type: {found}, expected {}", param.type_name())
-                } else {
-                    format!("invalid type: {found}")
-                }
-            }
-            error => error.to_string(),
-        };
+        let value = self.param_idx().and_then(|idx| *self.slots.get(idx)?).unwrap_or_default();
+        let message = payload::readable(error, value, param.type_name());
         BindError::BadValue { method, param: param.name(), message }
     }
 }
@@ -376,22 +364,6 @@ const MAX_SHOWN: usize = 64;
 
 fn shown(key: &str) -> String {
     key.chars().take(MAX_SHOWN).collect()
-}
-
-/// A MessagePack type in serde's words.
-fn type_word(marker: u8) -> &'static str {
-    match marker {
-        0x00..=0x7f | 0xcc..=0xd3 | 0xe0..=0xff => "integer",
-        0x80..=0x8f | 0xde | 0xdf => "map",
-        0x90..=0x9f | 0xdc | 0xdd => "sequence",
-        0xa0..=0xbf | 0xd9..=0xdb => "string",
-        0xc0 => "nil",
-        0xc1 => "reserved marker",
-        0xc2 | 0xc3 => "boolean",
-        0xc4..=0xc6 => "byte array",
-        0xc7..=0xc9 | 0xd4..=0xd8 => "extension",
-        0xca | 0xcb => "floating point",
-    }
 }
 
 fn plural(n: usize) -> &'static str {

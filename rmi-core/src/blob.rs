@@ -180,27 +180,29 @@ impl<'de> Visitor<'de> for BlobVisitor {
 
     fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Blob, D::Error> {
         // rmp-serde hands out an extension as a newtype around (type, data).
-        let (kind, number) = <(i8, Number)>::deserialize(deserializer)?;
+        let (kind, Number(number)) = <(i8, Number)>::deserialize(deserializer)?;
         if kind != EXTENSION {
             return Err(D::Error::custom(format_args!("extension type {kind} is no blob")));
         }
-        LENT.with_borrow(|lent| {
-            let attachments = lent.as_deref().unwrap_or_default();
-            usize::try_from(number.0).ok().and_then(|number| attachments.get(number)).cloned().map(Blob).ok_or_else(
-                || {
-                    D::Error::custom(format_args!(
-                        "blob {} is not there: the message has {} attachments",
-                        number.0,
-                        attachments.len()
-                    ))
-                },
-            )
-        })
+        lent(&number)
     }
 }
 
-/// The number of an attachment, from four bytes.
-struct Number(u32);
+/// The blob whose number these bytes are, among the attachments of the body that is being decoded.
+pub(crate) fn lent<E: serde::de::Error>(number: &[u8]) -> Result<Blob, E> {
+    let number = number.try_into().map(u32::from_le_bytes).map_err(|_| E::custom("a blob's number has four bytes"))?;
+    LENT.with_borrow(|lent| {
+        let attachments = lent.as_deref().unwrap_or_default();
+        let attachment = usize::try_from(number).ok().and_then(|number| attachments.get(number));
+        attachment.cloned().map(Blob).ok_or_else(|| {
+            let n = attachments.len();
+            E::custom(format_args!("blob {number} is not there: the message has {n} attachments"))
+        })
+    })
+}
+
+/// The bytes of a blob's number.
+struct Number(Vec<u8>);
 
 impl<'de> Deserialize<'de> for Number {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -209,12 +211,11 @@ impl<'de> Deserialize<'de> for Number {
             type Value = Number;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("the number of an attachment in four bytes")
+                f.write_str("the number of an attachment")
             }
 
             fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Number, E> {
-                let bytes = bytes.try_into().map_err(|_| E::invalid_length(bytes.len(), &self))?;
-                Ok(Number(u32::from_le_bytes(bytes)))
+                Ok(Number(bytes.to_vec()))
             }
         }
         deserializer.deserialize_bytes(NumberVisitor)

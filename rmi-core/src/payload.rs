@@ -149,13 +149,49 @@ impl Payload {
     }
 }
 
-/// Decodes one value that has passed the scanner.
-pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8], attachments: &[Bytes]) -> Result<T, DecodeError> {
+/// Decodes one value that has passed the scanner. What is wrong is said in rmp-serde's words.
+pub(crate) fn decode_raw<T: DeserializeOwned>(
+    bytes: &[u8],
+    attachments: &[Bytes],
+) -> Result<T, rmp_serde::decode::Error> {
     let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
     // Each level of the document takes two of the decoder's; the scanner is the real bound.
     deserializer.set_max_depth(scan::MAX_DEPTH * 2 + 2);
-    let value = blob::lending(attachments, || T::deserialize(&mut deserializer));
-    value.map_err(|error| DecodeError::new(readable(&error)))
+    blob::lending(attachments, || T::deserialize(&mut deserializer))
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8], attachments: &[Bytes]) -> Result<T, DecodeError> {
+    decode_raw(bytes, attachments)
+        .map_err(|error| DecodeError::new(readable(&error, bytes, std::any::type_name::<T>())))
+}
+
+/// Why a value does not decode, in serde's words also where rmp-serde names a marker.
+pub(crate) fn readable(error: &rmp_serde::decode::Error, value: &[u8], expected: &str) -> String {
+    let rmp_serde::decode::Error::TypeMismatch(marker) = error else { return error.to_string() };
+    let marker = marker.to_u8();
+    let found = type_word(marker);
+    // In an array or a map the culprit may be deeper in, and then the type as a whole is not what was expected there.
+    if value.first() == Some(&marker) && !matches!(found, "sequence" | "map") {
+        format!("invalid type: {found}, expected {expected}")
+    } else {
+        format!("invalid type: {found}")
+    }
+}
+
+/// A MessagePack type in serde's words.
+fn type_word(marker: u8) -> &'static str {
+    match marker {
+        0x00..=0x7f | 0xcc..=0xd3 | 0xe0..=0xff => "integer",
+        0x80..=0x8f | 0xde | 0xdf => "map",
+        0x90..=0x9f | 0xdc | 0xdd => "sequence",
+        0xa0..=0xbf | 0xd9..=0xdb => "string",
+        0xc0 => "nil",
+        0xc1 => "reserved marker",
+        0xc2 | 0xc3 => "boolean",
+        0xc4..=0xc6 => "byte array",
+        0xc7..=0xc9 | 0xd4..=0xd8 => "extension",
+        0xca | 0xcb => "floating point",
+    }
 }
 
 /// Decodes bytes from outside: scanned first, one value, nothing behind it.
@@ -167,16 +203,6 @@ pub fn decode_checked<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeErro
     scanner.value()?;
     scanner.finish()?;
     decode(bytes, &[])
-}
-
-/// Serde's own words where rmp-serde only wraps them.
-fn readable(error: &rmp_serde::decode::Error) -> String {
-    use rmp_serde::decode::Error;
-    match error {
-        Error::Syntax(text) | Error::Uncategorized(text) => text.clone(),
-        Error::LengthMismatch(found) => format!("invalid length {found}"),
-        other => other.to_string(),
-    }
 }
 
 #[cfg(test)]
@@ -226,6 +252,12 @@ mod tests {
             x: u8,
         }
         assert_eq!(Payload::encode(&Point { x: 5 }).unwrap().body(), [0x81, 0xa1, b'x', 5]);
+    }
+
+    #[test]
+    fn wrong_types_are_told_in_serdes_words() {
+        let payload = Payload::encode("2").unwrap();
+        assert_eq!(payload.decode::<i64>().unwrap_err().to_string(), "invalid type: string, expected i64");
     }
 
     #[test]

@@ -101,32 +101,44 @@ impl<'a> Scanner<'a> {
     /// Any [`ScanError`]; the scanner is of no use after it.
     pub fn value(&mut self) -> Result<&'a [u8], ScanError> {
         let start = self.at;
-        // How many values are still to come on each open level. Level 0 is the value itself.
-        let mut open = [0usize; MAX_DEPTH + 1];
-        open[0] = 1;
+        if let Some(values) = self.pass()? {
+            self.pass_nested(values)?;
+        }
+        Ok(&self.bytes[start..self.at])
+    }
+
+    /// Passes one marker with its own bytes; gives back how many values are inside of it, if it is an array or a map.
+    fn pass(&mut self) -> Result<Option<usize>, ScanError> {
+        match self.shape()? {
+            Shape::Scalar { bytes } => {
+                self.take(bytes)?;
+            }
+            Shape::Str { bytes } => {
+                std::str::from_utf8(self.take(bytes)?).map_err(|_| ScanError::InvalidUtf8)?;
+            }
+            Shape::Items { values } => return Ok(Some(values)),
+        }
+        Ok(None)
+    }
+
+    /// Passes the values inside of an array or a map, and what is inside of those.
+    fn pass_nested(&mut self, values: usize) -> Result<(), ScanError> {
+        // How many values are still to come on each open level.
+        let mut open = [0usize; MAX_DEPTH];
         let mut level = 0;
+        let allowed = MAX_DEPTH.saturating_sub(self.depth);
+        *open.first_mut().filter(|_| allowed > 0).ok_or(ScanError::TooDeep)? = values;
         loop {
             while open[level] == 0 {
                 if level == 0 {
-                    return Ok(&self.bytes[start..self.at]);
+                    return Ok(());
                 }
                 level -= 1;
             }
             open[level] -= 1;
-            match self.shape()? {
-                Shape::Scalar { bytes } => {
-                    self.take(bytes)?;
-                }
-                Shape::Str { bytes } => {
-                    std::str::from_utf8(self.take(bytes)?).map_err(|_| ScanError::InvalidUtf8)?;
-                }
-                Shape::Items { values } => {
-                    level += 1;
-                    if level + self.depth > MAX_DEPTH {
-                        return Err(ScanError::TooDeep);
-                    }
-                    open[level] = values;
-                }
+            if let Some(values) = self.pass()? {
+                level += 1;
+                *open.get_mut(level).filter(|_| level < allowed).ok_or(ScanError::TooDeep)? = values;
             }
         }
     }

@@ -117,14 +117,13 @@ impl<'a> Call<'a> {
     /// [`BindError`] as a rejection, in Python's words.
     pub fn bind(&self) -> Result<Slots<'a>, Rejection> {
         let bound = bind::bind(self.method, self.args, self.kwargs)?;
-        Ok(Slots { method: self.method, bound, attachments: self.attachments })
+        Ok(Slots { bound, attachments: self.attachments })
     }
 }
 
 /// The arguments of a call, in the order of the parameters, each taken once.
 #[derive(Debug)]
 pub struct Slots<'a> {
-    method: &'static MethodDescriptor,
     bound: Bound<'a>,
     attachments: &'a [Bytes],
 }
@@ -151,18 +150,11 @@ impl Slots<'_> {
     }
 
     fn next<T: Reply>(&mut self) -> Result<Option<T>, Rejection> {
-        let param_idx = self.bound.param_idx();
         let Some(bytes) = self.bound.take() else { return Ok(None) };
-        match payload::decode(bytes, self.attachments) {
+        match payload::decode_raw(bytes, self.attachments) {
             Ok(value) => Ok(Some(value)),
-            Err(error) => Err(self.bad_value(param_idx, error.to_string())),
+            Err(error) => Err(self.bound.bad_value(&error).into()),
         }
-    }
-
-    #[cold]
-    fn bad_value(&self, param_idx: usize, message: String) -> Rejection {
-        let param = self.method.params().get(param_idx).map_or("?", |param| param.name());
-        BindError::BadValue { method: self.method.name(), param, message }.into()
     }
 }
 

@@ -12,6 +12,8 @@ use serde::{
     ser::{SerializeMap, SerializeTuple},
 };
 
+use crate::Blob;
+use crate::blob;
 use crate::scan::{ScanError, Scanner};
 
 /// Any MessagePack value.
@@ -44,6 +46,8 @@ pub enum Value {
     Str(String),
     /// A byte sequence.
     Bytes(Vec<u8>),
+    /// Bytes that travel beside the message. Outside of a call they are a byte sequence.
+    Blob(Blob),
     /// A sequence: `Vec`, tuple, array.
     Array(Vec<Value>),
     /// Entries in the order in which they travelled: a map or a struct.
@@ -115,6 +119,7 @@ impl Value {
     pub fn as_bytes(&self) -> Option<&[u8]> {
         match self {
             Self::Bytes(value) => Some(value),
+            Self::Blob(value) => Some(value),
             _ => None,
         }
     }
@@ -153,6 +158,7 @@ impl fmt::Display for Value {
             Self::Float(value) => write!(f, "{value:?}"),
             Self::Str(value) => write!(f, "{value:?}"),
             Self::Bytes(value) => fmt_bytes(value, f),
+            Self::Blob(value) => fmt_bytes(value, f),
             Self::Array(items) => {
                 f.write_str("[")?;
                 for (idx, item) in items.iter().enumerate() {
@@ -186,6 +192,7 @@ impl Serialize for Value {
             Self::Float(value) => serializer.serialize_f64(*value),
             Self::Str(value) => serializer.serialize_str(value),
             Self::Bytes(value) => serializer.serialize_bytes(value),
+            Self::Blob(value) => value.serialize(serializer),
             // No item is encoded by `serialize_u8`, so `BytesMode` does not make a byte sequence of it.
             Self::Array(items) => serializer.collect_seq(items),
             Self::Map(entries) => {
@@ -285,6 +292,12 @@ impl From<String> for Value {
 impl From<Cow<'_, str>> for Value {
     fn from(value: Cow<'_, str>) -> Self {
         Self::Str(value.into_owned())
+    }
+}
+
+impl From<Blob> for Value {
+    fn from(value: Blob) -> Self {
+        Self::Blob(value)
     }
 }
 
@@ -424,6 +437,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
     /// `rmp_serde` gives an extension as a newtype around its type and its bytes.
     fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
         match <(i8, Value)>::deserialize(deserializer)? {
+            (blob::EXTENSION, Value::Bytes(number)) => blob::lent(&number).map(Value::Blob),
             (tag, Value::Bytes(value)) => Ok(Value::Ext(tag, value)),
             _ => Err(D::Error::custom("an extension holds a type and bytes")),
         }
