@@ -19,6 +19,7 @@ use crate::{
     descriptor::{MethodDescriptor, ParamDescriptor, ParamKind},
     payload,
     scan::{ScanError, Scanner},
+    suggest,
 };
 
 /// Matches the arguments of a call to the parameters of `method`.
@@ -340,15 +341,8 @@ fn suggestion(method: &'static MethodDescriptor, key: &str, keys: &HashSet<&str>
     if key.len() > MAX_SHOWN {
         return None;
     }
-    let key = key.to_lowercase();
     let candidates = method.params().iter().filter(|param| is_keyword(param) && !keys.contains(param.name()));
-    let distance = |name: &'static str| {
-        let distance = strsim::osa_distance(&key, &name.to_lowercase());
-        let longer = key.chars().count().max(name.chars().count());
-        (distance <= longer / 3).then_some((distance, name))
-    };
-    let (_, name) = candidates.filter_map(|param| distance(param.name())).min_by_key(|(distance, _)| *distance)?;
-    Some(name)
+    suggest::closest(key, candidates.map(|param| param.name()))
 }
 
 fn is_positional(param: &ParamDescriptor) -> bool {

@@ -224,6 +224,16 @@ impl Caller {
         Self { name: name.into(), roles: Arc::new([]), link: None }
     }
 
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its roles.
+    pub fn roles(&self) -> &[String] {
+        &self.roles
+    }
+
     /// Adds the roles of its certificate.
     #[must_use]
     pub fn with_roles(self, roles: impl Into<Arc<[String]>>) -> Self {

@@ -25,6 +25,7 @@ pub mod reply;
 pub mod run;
 pub mod scan;
 pub mod service;
+pub mod suggest;
 pub mod transport;
 pub mod value;
 

@@ -6,13 +6,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use bytes::BytesMut;
-
 use crate::context::{CallContext, Caller, Scope};
-use crate::exception::Exception;
 use crate::kind::Kind;
 use crate::message::{IncomingRequest, Message, Request, Response};
 use crate::run::{self, MethodTask};
+use crate::scan::ScanError;
 use crate::service::{AnyService, Call, Dispatch, Rejection, Service, erase};
 use crate::transport::{Remote, Started, Transport};
 
@@ -56,7 +54,7 @@ impl Transport for Local {
 }
 
 /// Runs a call of `service` in place, as if it had travelled.
-pub async fn call_local(service: &dyn AnyService, request: &Request, caller: Caller, scope: Scope) -> Response {
+async fn call_local(service: &dyn AnyService, request: &Request, caller: Caller, scope: Scope) -> Response {
     let target = request.target.to_string();
     match start_local(service, request, caller, scope.clone()) {
         Ok(Dispatch::Task(future)) => MethodTask::new(scope, future).await,
@@ -74,14 +72,9 @@ fn start_local(
     caller: Caller,
     scope: Scope,
 ) -> Result<Dispatch, Rejection> {
-    let mut message = BytesMut::new();
-    request.encode(None, &mut message);
-    let undecodable = |error: crate::scan::ScanError| Rejection::new(Kind::BadArguments, error.to_string());
-    for attachment in request.args.attachments() {
-        message.extend_from_slice(attachment);
-    }
-    let message = message.freeze();
-    let message = Message::from_bytes(&message, !request.args.attachments().is_empty()).map_err(undecodable)?;
+    let undecodable = |error: ScanError| Rejection::new(Kind::BadArguments, error.to_string());
+    let (message, has_attachments) = request.to_message(None);
+    let message = Message::from_bytes(&message, has_attachments).map_err(undecodable)?;
     let incoming = IncomingRequest::decode(message.body()).map_err(undecodable)?;
     let name = incoming.method.rsplit('.').next().unwrap_or_default();
     let Some(method) = service.descriptor().method(name) else {
@@ -90,19 +83,4 @@ fn start_local(
     let context = CallContext::new(caller, scope);
     let call = Call::new(method, incoming.args, incoming.kwargs, message.attachments(), &context);
     run::dispatch(service, &call)
-}
-
-impl Response {
-    /// The response as its caller gets it: written and read once, so that nothing passes that could not travel.
-    fn recoded(self) -> Self {
-        let mut message = BytesMut::new();
-        self.encode(&mut message);
-        for attachment in self.attachments() {
-            message.extend_from_slice(attachment);
-        }
-        let is_exception = matches!(self, Response::Exception(_));
-        let decoded = Message::from_bytes(&message.freeze(), !self.attachments().is_empty())
-            .and_then(|message| Response::decode(&message, is_exception));
-        decoded.unwrap_or_else(|error| Response::exception(Exception::new(Kind::ResponseDecode, error.to_string())))
-    }
 }

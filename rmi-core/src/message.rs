@@ -109,6 +109,8 @@ pub struct Request {
     pub timeout: Option<Duration>,
     /// Until when, as the caller set it, on the system's monotonic clock.
     pub deadline: Option<Instant>,
+    /// Until when at the latest, on the node's clock: set once the call has begun, so that waiting does not prolong it.
+    pub begun_deadline: Option<Instant>,
     /// Whether the method goes on when the caller is gone.
     pub no_cancel: bool,
     /// Whether no answer is wanted.
@@ -120,7 +122,16 @@ pub struct Request {
 impl Request {
     /// A call without options.
     pub fn new(target: Target, args: Args) -> Self {
-        Self { target, args, timeout: None, deadline: None, no_cancel: false, one_way: false, scope: None }
+        Self {
+            target,
+            args,
+            timeout: None,
+            deadline: None,
+            begun_deadline: None,
+            no_cancel: false,
+            one_way: false,
+            scope: None,
+        }
     }
 
     /// Until when an answer is wanted, on the node's clock: the earliest of the own timeout (or else `default`), the
@@ -133,7 +144,16 @@ impl Request {
             (timeout, own) => timeout.into_iter().chain(own).min(),
         };
         let timeout = timeout.and_then(|timeout| now.checked_add(timeout.min(MAX_TIMEOUT)));
-        timeout.into_iter().chain(inherited).min()
+        timeout.into_iter().chain(inherited).chain(self.begun_deadline).min()
+    }
+
+    /// The message as one piece, and whether it begins with the lengths of attachments: for calls without a network.
+    pub fn to_message(&self, remaining: Option<Duration>) -> (Bytes, bool) {
+        let mut message = BytesMut::new();
+        self.encode(remaining, &mut message);
+        let attachments = self.args.attachments();
+        attachments.iter().for_each(|attachment| message.extend_from_slice(attachment));
+        (message.freeze(), !attachments.is_empty())
     }
 
     /// Writes the message.
@@ -229,6 +249,8 @@ pub struct IncomingRequest<'a> {
     pub flags: u64,
     /// The W3C trace context.
     pub trace_parent: Option<&'a str>,
+    /// How many MessagePack values the body holds.
+    pub n_values: usize,
 }
 
 impl<'a> IncomingRequest<'a> {
@@ -242,8 +264,15 @@ impl<'a> IncomingRequest<'a> {
         whole.finish()?;
         let mut scanner = Scanner::new(body);
         let n_elements = scanner.array()?;
-        let mut request =
-            Self { method: "", args: &[0x90], kwargs: None, remaining: None, flags: 0, trace_parent: None };
+        let mut request = Self {
+            method: "",
+            args: &[0x90],
+            kwargs: None,
+            remaining: None,
+            flags: 0,
+            trace_parent: None,
+            n_values: whole.n_values(),
+        };
         if n_elements == 0 {
             return Err(ScanError::Expected("the name of a method"));
         }
@@ -340,6 +369,18 @@ impl Response {
             Response::Value(payload) => out.put_slice(payload.body()),
             Response::Exception(exception) => encode_exception(exception, out),
         }
+    }
+
+    /// The response as its caller gets it: written and read once, so that nothing passes that could not travel.
+    #[must_use]
+    pub fn recoded(self) -> Self {
+        let mut message = BytesMut::new();
+        self.encode(&mut message);
+        self.attachments().iter().for_each(|attachment| message.extend_from_slice(attachment));
+        let is_exception = matches!(self, Response::Exception(_));
+        let decoded = Message::from_bytes(&message.freeze(), !self.attachments().is_empty())
+            .and_then(|message| Response::decode(&message, is_exception));
+        decoded.unwrap_or_else(|error| Response::exception(Exception::new(Kind::ResponseDecode, error.to_string())))
     }
 
     /// Reads a message that arrived, copying what is small.
@@ -591,6 +632,14 @@ impl Message<'_> {
         match self {
             Message::Borrowed(_) => &[],
             Message::Owned { attachments, .. } => attachments,
+        }
+    }
+
+    /// The body and the blobs as bytes of their own; copies what is borrowed.
+    pub fn to_owned_parts(&self) -> (Bytes, Vec<Bytes>) {
+        match self {
+            Message::Borrowed(body) => (Bytes::copy_from_slice(body), Vec::new()),
+            Message::Owned { body, attachments } => (body.clone(), attachments.clone()),
         }
     }
 

@@ -74,6 +74,11 @@ impl<'a> Scanner<'a> {
         self.at
     }
 
+    /// How many values are behind, with all that is inside of them.
+    pub fn n_values(&self) -> usize {
+        self.values
+    }
+
     /// Whether every byte is behind.
     pub fn is_at_end(&self) -> bool {
         self.at == self.bytes.len()
@@ -152,6 +157,29 @@ impl<'a> Scanner<'a> {
             Some(0x90..=0x9f | 0xdc | 0xdd) => self.enter(),
             _ => Err(ScanError::Expected("an array")),
         }
+    }
+
+    /// Enters an array whose items need not be here yet, and returns how many are announced.
+    ///
+    /// # Errors
+    /// [`ScanError::Expected`] if the next value is no array, else any [`ScanError`].
+    pub fn array_header(&mut self) -> Result<usize, ScanError> {
+        let n_items = match self.peek() {
+            Some(marker @ 0x90..=0x9f) => {
+                self.at += 1;
+                usize::from(marker & 0x0f)
+            }
+            Some(0xdc) => self.skip_marker().length(2)?,
+            Some(0xdd) => self.skip_marker().length(4)?,
+            _ => return Err(ScanError::Expected("an array")),
+        };
+        self.count(1)?;
+        Ok(n_items)
+    }
+
+    fn skip_marker(&mut self) -> &mut Self {
+        self.at += 1;
+        self
     }
 
     /// Enters a map and returns how many entries follow.

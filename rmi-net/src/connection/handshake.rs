@@ -1,0 +1,171 @@
+//! The first exchange on a connection: who is there, and do we talk.
+//!
+//! The dialer sends the preamble and its Hello, and nothing more until the other's Hello is here. The acceptor answers
+//! when it has checked them: with its own Hello, or with the reason why not. To what does not begin like RMI it says
+//! nothing at all. What is read before the end of the handshake is bounded by one Hello.
+
+use bytes::{Buf, BytesMut};
+use rmi_core::frame::{
+    FrameError, FrameHeader, GoAway, GoAwayReason, HEADER_LEN, MAX_HELLO, PREAMBLE, VERSIONS, frame_type, put_frame,
+};
+use rmi_core::hello::{Hello, features};
+use rmi_core::scan::ScanError;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::seam::Stream;
+
+/// What a handshake gives.
+#[derive(Debug)]
+pub(crate) struct Greeting {
+    /// The peer's Hello.
+    pub(crate) hello: Hello,
+    pub(crate) stream: Stream,
+    /// What the peer has sent behind its Hello.
+    pub(crate) buffer: BytesMut,
+}
+
+/// Why two ends do not talk.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HandshakeError {
+    /// The network failed.
+    #[error("the network failed during the handshake")]
+    Io(#[from] std::io::Error),
+    /// The other end closed the connection before it said who it is.
+    #[error("the other end closed the connection before it said who it is")]
+    Closed,
+    /// The other end is something else.
+    #[error("the other end does not speak RMI")]
+    NotRmi,
+    /// The other end's first frames break the protocol.
+    #[error("the other end breaks the protocol")]
+    Frame(#[from] FrameError),
+    /// The other end's Hello cannot be read.
+    #[error("the other end's Hello cannot be read")]
+    BadHello(#[source] ScanError),
+    /// There is no version, or not every feature, that both ends know.
+    #[error(
+        "the other end speaks versions {theirs:?} of the protocol, this node {VERSIONS:?}, and it requires features {required:#x}"
+    )]
+    Version {
+        /// The oldest and the newest version that the other end speaks.
+        theirs: (u64, u64),
+        /// The features without which it does not talk.
+        required: u64,
+    },
+    /// The two nodes belong to different clusters.
+    #[error("the other end belongs to cluster `{theirs}`, this node to `{ours}`")]
+    ForeignCluster {
+        /// This node's cluster.
+        ours: String,
+        /// The other's.
+        theirs: String,
+    },
+    /// Both ends are this node.
+    #[error("the address leads to this node itself")]
+    SelfConnect,
+    /// The other end does not want to talk.
+    #[error("the other end refused: {message} ({reason:?})")]
+    Refused {
+        /// Why.
+        reason: GoAwayReason,
+        /// Its words.
+        message: String,
+    },
+    /// It took too long.
+    #[error("the handshake was not done in time")]
+    TimedOut,
+}
+
+/// Exchanges Hellos. The caller bounds the time.
+pub(crate) async fn greet(mut stream: Stream, ours: &Hello, is_dialer: bool) -> Result<Greeting, HandshakeError> {
+    let mut buffer = BytesMut::new();
+    if is_dialer {
+        send_hello(&mut stream, ours).await?;
+    }
+    let hello = read_hello(&mut stream, &mut buffer).await?;
+    let checked = check(ours, &hello);
+    if !is_dialer {
+        match &checked {
+            Ok(()) => send_hello(&mut stream, ours).await?,
+            Err(error) => refuse(&mut stream, error).await?,
+        }
+    }
+    checked.map(|()| Greeting { hello, stream, buffer })
+}
+
+async fn send_hello(stream: &mut Stream, hello: &Hello) -> std::io::Result<()> {
+    let mut out = BytesMut::from(&PREAMBLE[..]);
+    put_frame(&mut out, frame_type::HELLO, 0, 0, |out| hello.encode(out));
+    stream.writer.write_all(&out).await
+}
+
+async fn refuse(stream: &mut Stream, error: &HandshakeError) -> std::io::Result<()> {
+    let reason = match error {
+        HandshakeError::Version { .. } => GoAwayReason::Version,
+        HandshakeError::ForeignCluster { .. } => GoAwayReason::ForeignCluster,
+        HandshakeError::SelfConnect => GoAwayReason::SelfConnect,
+        _ => GoAwayReason::Protocol,
+    };
+    let goaway = GoAway { reason, last_accepted: 0, message: error.to_string() };
+    let mut out = BytesMut::from(&PREAMBLE[..]);
+    put_frame(&mut out, frame_type::GOAWAY, 0, 0, |out| goaway.encode(out));
+    stream.writer.write_all(&out).await?;
+    stream.writer.shutdown().await
+}
+
+async fn read_hello(stream: &mut Stream, buffer: &mut BytesMut) -> Result<Hello, HandshakeError> {
+    // Looked at byte by byte as they come: what is not RMI is not waited for.
+    while buffer.len() < PREAMBLE.len() {
+        read_some(stream, buffer, PREAMBLE.len() - buffer.len()).await?;
+        if !PREAMBLE.starts_with(buffer) {
+            return Err(HandshakeError::NotRmi);
+        }
+    }
+    buffer.clear();
+    let header = loop {
+        if let Some(header) = FrameHeader::decode(buffer)? {
+            break header;
+        }
+        read_some(stream, buffer, HEADER_LEN - buffer.len()).await?;
+    };
+    let is_hello = header.frame_type == frame_type::HELLO;
+    if header.payload_len > MAX_HELLO || !(is_hello || header.frame_type == frame_type::GOAWAY) {
+        return Err(FrameError::UnknownType(header.frame_type).into());
+    }
+    let frame_len = HEADER_LEN + header.payload_len;
+    while buffer.len() < frame_len {
+        read_some(stream, buffer, frame_len - buffer.len()).await?;
+    }
+    buffer.advance(HEADER_LEN);
+    let payload = buffer.split_to(header.payload_len);
+    if is_hello {
+        return Hello::decode(&payload).map_err(HandshakeError::BadHello);
+    }
+    let GoAway { reason, message, .. } = GoAway::decode(&payload)?;
+    Err(HandshakeError::Refused { reason, message })
+}
+
+/// Reads no more than `most` bytes, into memory that is no larger than what came before plus a page.
+async fn read_some(stream: &mut Stream, buffer: &mut BytesMut, most: usize) -> Result<(), HandshakeError> {
+    use bytes::BufMut;
+    buffer.reserve(most.min(4096));
+    match stream.reader.read_buf(&mut buffer.limit(most)).await? {
+        0 => Err(HandshakeError::Closed),
+        _ => Ok(()),
+    }
+}
+
+fn check(ours: &Hello, theirs: &Hello) -> Result<(), HandshakeError> {
+    if ours.cluster != theirs.cluster {
+        return Err(HandshakeError::ForeignCluster { ours: ours.cluster.clone(), theirs: theirs.cluster.clone() });
+    }
+    if ours.node.instance == theirs.node.instance {
+        return Err(HandshakeError::SelfConnect);
+    }
+    let speak_the_same = ours.versions.0.max(theirs.versions.0) <= ours.versions.1.min(theirs.versions.1);
+    if !speak_the_same || theirs.required & !features::KNOWN != 0 {
+        return Err(HandshakeError::Version { theirs: theirs.versions, required: theirs.required });
+    }
+    Ok(())
+}

@@ -1,0 +1,121 @@
+//! Time on a connection: deadlines in both directions, pings, and the end of what does not move.
+//!
+//! There is no timer for a call. One task sleeps until the earliest deadline that was ever announced to it, then looks
+//! at all calls that wait. A deadline may pass up to [`TICK`] before its call is told.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use rmi_core::frame::frame_type;
+use rmi_core::kind::Kind;
+
+use super::{Connection, Ended};
+use crate::limits::{DEAD_AFTER, PING_AFTER, WRITE_STALL};
+use crate::sync::lock;
+
+/// The shortest sleep: deadlines that are close to each other are looked at together.
+const TICK: Duration = Duration::from_millis(2);
+
+/// The keeper task.
+pub(super) async fn run(connection: Arc<Connection>) {
+    loop {
+        let earlier = connection.keeper.notified();
+        tokio::pin!(earlier);
+        earlier.as_mut().enable();
+        let now = connection.clock.now();
+        connection.expire_pending(now);
+        connection.expire_running(now);
+        let silence = match connection.check_alive(now) {
+            Ok(next) => next,
+            Err(ended) => return connection.end(ended),
+        };
+        let next = connection.next_look(now, silence);
+        tokio::select! {
+            () = earlier => {}
+            () = connection.clock.sleep_until(next) => {}
+        }
+    }
+}
+
+impl Connection {
+    /// Makes the keeper look at this time at the latest.
+    pub(super) fn look_at(&self, at: Option<Instant>) {
+        let mut state = lock(&self.state);
+        if at.is_some() && state.keeper_at.is_none_or(|next| at.is_some_and(|at| at < next)) {
+            state.keeper_at = at;
+            drop(state);
+            self.keeper.notify_one();
+        }
+    }
+
+    fn expire_pending(&self, now: Instant) {
+        let mut told = Vec::new();
+        {
+            let mut state = lock(&self.state);
+            if state.pending.earliest().is_some_and(|earliest| earliest <= now) {
+                let is_over = |_, call: &super::PendingCall| call.deadline.is_some_and(|deadline| deadline <= now);
+                for id in state.pending.waiting(is_over) {
+                    told.extend(self.give_up(&mut state, id, Kind::Timeout, "no answer came in time"));
+                }
+                state.pending.find_earliest();
+            }
+            state.pending.shrink();
+        }
+        if !told.is_empty() {
+            self.tell(told);
+            self.flush(false);
+        }
+    }
+
+    /// Pings a silent peer. Gives back when to look again.
+    fn check_alive(&self, now: Instant) -> Result<Instant, Ended> {
+        let after = |ms: u64| self.opened + Duration::from_millis(ms);
+        let heard_at = after(self.heard_at.load(Ordering::Relaxed));
+        let silence = now.saturating_duration_since(heard_at);
+        if silence >= DEAD_AFTER {
+            return Err(Ended::lost(format!("nothing was heard of the peer for {} s", DEAD_AFTER.as_secs())));
+        }
+        let mut next = heard_at + DEAD_AFTER;
+        let mut pinged = false;
+        {
+            let mut state = lock(&self.state);
+            if silence >= PING_AFTER {
+                if !state.is_pinged {
+                    state.is_pinged = true;
+                    pinged = true;
+                    let id = state.next_ping;
+                    state.next_ping += 1;
+                    state.outgoing.push(frame_type::PING, 0, id, |_| {});
+                }
+            } else {
+                state.is_pinged = false;
+                next = heard_at + PING_AFTER;
+            }
+            // What the peer does not take: measured from when it last took something, or from when this came to wait.
+            if state.outgoing.n_bytes() == 0 {
+                self.took_at.store(self.age_ms(), Ordering::Relaxed);
+            } else if !pinged {
+                let took_at = after(self.took_at.load(Ordering::Relaxed));
+                if now.saturating_duration_since(took_at) >= WRITE_STALL {
+                    return Err(Ended::lost(format!("the peer took nothing for {} s", WRITE_STALL.as_secs())));
+                }
+                next = next.min(took_at + WRITE_STALL);
+            }
+        }
+        if pinged {
+            self.flush(true);
+        }
+        Ok(next)
+    }
+
+    fn next_look(&self, now: Instant, silence: Instant) -> Instant {
+        let running = self.serving.earliest();
+        let mut state = lock(&self.state);
+        let next = [Some(silence), running, state.pending.earliest()].into_iter().flatten().min().unwrap_or(silence);
+        // A look that was asked for between the last one and now has its notification.
+        let next = next.max(now + TICK);
+        state.keeper_at = Some(next);
+        next
+    }
+}

@@ -1,0 +1,699 @@
+//! One full-duplex connection between two nodes: it carries the calls of both directions.
+//!
+//! ```text
+//! callers ──start──▶ State { outgoing, pending } ──▶ Io ──▶ socket          (inline when alone, else the writer task)
+//! callers ◀─outcome─ pending ◀───────────────────── reader task ◀── socket
+//! methods ◀─dispatch─ serving ◀──────────────────── reader task
+//! methods ──respond─▶ State.outgoing
+//!                     keeper task: deadlines, pings, death
+//! ```
+//!
+//! Who owns what: [`State`] has the frames that wait and the calls that wait for an answer, behind one lock, so that
+//! ids leave in their order. `Io` has the socket's writing half and what is half written, behind another. The reader
+//! task has the reading half and messages that are being put together. The table of running methods is [`Serving`]'s.
+//!
+//! What must stay true: the reader awaits nothing but the socket. Nobody awaits under a lock, and no user code runs under
+//! one. A call ends exactly once: by its answer, its deadline, the end of the connection, or because its caller is gone.
+//! The lock of `Io` is taken before the lock of `State`, never after.
+
+mod handshake;
+mod keeper;
+mod outgoing;
+mod pending;
+mod reader;
+mod serving;
+mod winding_down;
+mod writer;
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use rmi_core::exception::CallError;
+use rmi_core::frame::{GoAway, GoAwayReason, frame_flag, frame_type};
+use rmi_core::hello::{Hello, InstanceId, NodeRecord};
+use rmi_core::kind::{Class, Kind};
+use rmi_core::message::{Request, Response};
+use rmi_core::transport::{Link, Outcome, Started, Ticket};
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+
+pub use self::handshake::HandshakeError;
+pub(crate) use self::handshake::{Greeting, greet};
+use self::outgoing::Outgoing;
+use self::pending::{EndedCall, Pending, PendingCall, Progress};
+use self::serving::Serving;
+use self::writer::Io;
+use crate::host::Host;
+use crate::limits::Limits;
+use crate::seam::{Clock, Stream};
+use crate::sync::lock;
+
+/// What a connection tells its node.
+pub(crate) trait Watcher: Send + Sync + 'static {
+    /// The peer says whom it knows.
+    fn on_peers(&self, connection: &Arc<Connection>, records: Vec<NodeRecord>);
+    /// The peer takes no new calls on this connection.
+    fn on_goaway(&self, connection: &Arc<Connection>, reason: GoAwayReason);
+    /// The connection has ended; its calls were told.
+    fn on_closed(&self, connection: &Connection);
+}
+
+/// A connection whose two ends know each other.
+pub(crate) struct Connection {
+    /// Who is at the other end, and what it can take.
+    peer: Hello,
+    peer_name: Arc<str>,
+    /// Whether this side has dialled.
+    is_dialer: bool,
+    remote: String,
+    limits: Limits,
+    default_timeout: Option<Duration>,
+    clock: Arc<dyn Clock>,
+    runtime: Handle,
+    watcher: Weak<dyn Watcher>,
+    state: Mutex<State>,
+    io: Mutex<Io>,
+    /// Bytes of small frames that the system has taken.
+    written: AtomicU64,
+    serving: Serving,
+    /// Told when there may be a place for one more call, or when the connection ends.
+    places: Notify,
+    /// Told when bytes have left the queue, or when the connection ends.
+    room: Notify,
+    /// Told when a call has ended, a goaway came, or the connection ends.
+    progress: Notify,
+    /// Told when the keeper has to look earlier than it meant to.
+    keeper: Notify,
+    /// Milliseconds after `opened` at which the last byte came, and the last byte was taken.
+    heard_at: AtomicU64,
+    took_at: AtomicU64,
+    opened: Instant,
+    /// The connection's tasks, to be ended with it.
+    tasks: Mutex<Vec<AbortHandle>>,
+}
+
+/// What is shared between those who send and the tasks of the connection.
+struct State {
+    outgoing: Outgoing,
+    pending: Pending,
+    /// Calls that wait for a place.
+    n_waiting_for_room: usize,
+    /// One-way calls in the queue: where they end, and their ids.
+    one_way: std::collections::VecDeque<(u64, u64)>,
+    /// When the keeper will look next.
+    keeper_at: Option<Instant>,
+    /// The writer task's waker, once it has started.
+    writer: Option<Waker>,
+    /// The writer task runs or was woken: nobody else needs to.
+    is_writer_awake: bool,
+    /// The peer takes no new calls.
+    goaway: Option<GoAwayReason>,
+    /// This side has said that it takes no new calls, for this reason.
+    said_goaway: Option<GoAwayReason>,
+    /// Requests after this one are not executed.
+    last_accepted: u64,
+    /// The greatest id of a request that came.
+    last_request: u64,
+    /// The writing half is to be shut down when all is written.
+    is_finishing: bool,
+    /// Pongs that somebody waits for: the next id, and the ids that came back.
+    next_ping: u64,
+    last_pong: u64,
+    /// A ping is out because the peer is silent.
+    is_pinged: bool,
+    ended: Option<Ended>,
+}
+
+/// Why a connection ended.
+#[derive(Debug, Clone)]
+pub(crate) struct Ended {
+    kind: Kind,
+    message: String,
+    source: Option<Arc<std::io::Error>>,
+}
+
+impl Ended {
+    pub(crate) fn lost(message: impl Into<String>) -> Self {
+        Self { kind: Kind::ConnectionLost, message: message.into(), source: None }
+    }
+
+    pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), source: None }
+    }
+
+    fn io(error: std::io::Error) -> Self {
+        Self { source: Some(Arc::new(error)), ..Self::lost("the network failed") }
+    }
+
+    fn error(&self, class: Class) -> CallError {
+        let error = CallError::new(self.kind, self.message.clone()).with_class(class);
+        match &self.source {
+            Some(source) => error.with_source(source.clone()),
+            None => error,
+        }
+    }
+}
+
+/// What a connection needs from its node.
+pub(crate) struct Parts {
+    pub(crate) greeting: Greeting,
+    pub(crate) is_dialer: bool,
+    pub(crate) host: Arc<Host>,
+    pub(crate) limits: Limits,
+    pub(crate) default_timeout: Option<Duration>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) runtime: Handle,
+    pub(crate) watcher: Weak<dyn Watcher>,
+    /// What injected parameters are made from, given the connection that is being made.
+    pub(crate) caller: Box<dyn FnOnce(&Weak<Connection>, &Arc<str>) -> rmi_core::context::Caller + Send>,
+}
+
+impl Connection {
+    /// A connection after its handshake. Nothing moves before [`run`](Self::run).
+    pub(crate) fn new(parts: Parts) -> (Arc<Self>, Halves) {
+        let Parts { greeting, is_dialer, host, limits, default_timeout, clock, runtime, watcher, caller } = parts;
+        let Greeting { hello: peer, stream, buffer } = greeting;
+        let Stream { reader, writer, remote } = stream;
+        let peer_name: Arc<str> = peer.node.name.as_str().into();
+        let opened = clock.now();
+        let connection = Arc::new_cyclic(|weak| Self {
+            state: Mutex::new(State {
+                outgoing: Outgoing::new(peer.limits.window, peer.limits.reassembly),
+                pending: Pending::default(),
+                n_waiting_for_room: 0,
+                one_way: Default::default(),
+                keeper_at: None,
+                writer: None,
+                is_writer_awake: false,
+                goaway: None,
+                said_goaway: None,
+                last_accepted: u64::MAX,
+                last_request: 0,
+                is_finishing: false,
+                next_ping: 1,
+                last_pong: 0,
+                is_pinged: false,
+                ended: None,
+            }),
+            io: Mutex::new(Io::new(writer)),
+            written: AtomicU64::new(0),
+            serving: Serving::new(host, caller(weak, &peer_name)),
+            places: Notify::new(),
+            room: Notify::new(),
+            progress: Notify::new(),
+            keeper: Notify::new(),
+            heard_at: AtomicU64::new(0),
+            took_at: AtomicU64::new(0),
+            opened,
+            tasks: Mutex::new(Vec::new()),
+            peer,
+            peer_name,
+            is_dialer,
+            remote,
+            limits,
+            default_timeout,
+            clock,
+            runtime,
+            watcher,
+        });
+        (connection, Halves { reader, buffer })
+    }
+
+    /// Starts the connection's tasks.
+    pub(crate) fn run(self: &Arc<Self>, halves: Halves) {
+        let tasks = [
+            self.runtime.spawn(reader::run(Arc::clone(self), halves)).abort_handle(),
+            self.runtime.spawn(writer::run(Arc::clone(self))).abort_handle(),
+            self.runtime.spawn(keeper::run(Arc::clone(self))).abort_handle(),
+        ];
+        lock(&self.tasks).extend(tasks);
+        // It may have ended before its tasks were known.
+        if self.has_ended() {
+            self.abort_tasks();
+        }
+    }
+
+    /// Who is at the other end.
+    pub(crate) fn peer(&self) -> &NodeRecord {
+        &self.peer.node
+    }
+
+    pub(crate) fn peer_name(&self) -> &Arc<str> {
+        &self.peer_name
+    }
+
+    pub(crate) fn instance(&self) -> InstanceId {
+        self.peer.node.instance
+    }
+
+    /// Whether this side has dialled.
+    pub(crate) fn is_dialer(&self) -> bool {
+        self.is_dialer
+    }
+
+    /// The other end's address, for people.
+    pub(crate) fn remote(&self) -> &str {
+        &self.remote
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        lock(&self.state).ended.is_some()
+    }
+
+    /// Whether new calls can go out on it.
+    pub(crate) fn takes_calls(&self) -> bool {
+        let state = lock(&self.state);
+        state.ended.is_none() && state.goaway.is_none()
+    }
+
+    /// Calls of this side that wait, methods that run for the other side, and bytes that wait to be sent.
+    pub(crate) fn load(&self) -> (usize, usize, u64) {
+        let state = lock(&self.state);
+        (state.pending.len(), self.serving.n_running(), state.outgoing.n_bytes())
+    }
+
+    /// Whether it has neither calls nor bytes in either direction, and a mark that changes with every call.
+    pub(crate) fn idle_mark(&self) -> (bool, u64) {
+        let is_idle = self.load() == (0, 0, 0);
+        let state = lock(&self.state);
+        (is_idle, state.pending.last_id() + state.last_request)
+    }
+
+    /// Ends the connection because its process is no more: another has its place.
+    pub(crate) fn end_restarted(&self) {
+        self.end(Ended::new(Kind::PeerRestarted, "another process has taken the place of the peer"));
+    }
+
+    /// Ends the connection without ceremony.
+    pub(crate) fn end_lost(&self, message: &str) {
+        self.end(Ended::lost(message));
+    }
+
+    /// Starts a call. Gives the request back if this connection takes none.
+    pub(crate) fn start(self: &Arc<Self>, request: Request) -> Result<Started, Request> {
+        let now = self.clock.now();
+        let deadline = request.deadline_at(now, self.default_timeout);
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            return Ok(Started::refused(expired_unsent()));
+        }
+        // What may be large is encoded before the lock is taken.
+        let message = match Encoded::of(&request, deadline, now, self.message_limit()) {
+            Ok(message) => message,
+            Err(error) => return Ok(Started::refused(error)),
+        };
+        let mut state = lock(&self.state);
+        if state.refusal().is_some() {
+            return Err(request);
+        }
+        if state.n_waiting_for_room > 0 || !self.has_room(&state, message.len(&request)) {
+            return Ok(self.start_later(&mut state, request, message, deadline));
+        }
+        Ok(self.send(state, &request, message, deadline, now))
+    }
+
+    /// The call has to wait until the peer, or the queue, has room.
+    fn start_later(
+        self: &Arc<Self>,
+        state: &mut State,
+        request: Request,
+        message: Encoded,
+        deadline: Option<Instant>,
+    ) -> Started {
+        // Who waits for a place while holding one could wait for itself.
+        if request.scope.is_some() || state.n_waiting_for_room >= self.limits.waiting_calls() {
+            let message = format!("{} calls to this peer are in flight", state.pending.n_waiting());
+            return Started::refused(CallError::new(Kind::Overloaded, message));
+        }
+        state.n_waiting_for_room += 1;
+        let waiting = WaitingForRoom(Arc::clone(self));
+        Started::Later(Box::pin(async move {
+            let this = Arc::clone(&waiting.0);
+            loop {
+                let place = this.places.notified();
+                tokio::pin!(place);
+                place.as_mut().enable();
+                {
+                    let state = lock(&this.state);
+                    if let Some(error) = state.refusal() {
+                        return Started::refused(error);
+                    }
+                    if this.has_room(&state, message.len(&request)) {
+                        return this.send(state, &request, message, deadline, this.clock.now());
+                    }
+                }
+                match deadline {
+                    None => place.await,
+                    Some(deadline) => tokio::select! {
+                        () = place => {}
+                        () = this.clock.sleep_until(deadline) => return Started::refused(expired_unsent()),
+                    },
+                }
+            }
+        }))
+    }
+
+    fn has_room(&self, state: &State, n_bytes: usize) -> bool {
+        let queued = state.outgoing.n_bytes();
+        let has_bytes = queued == 0 || queued + n_bytes as u64 <= self.limits.queue_bytes() as u64;
+        has_bytes && (state.pending.n_waiting() as u64) < self.peer.limits.in_flight
+    }
+
+    /// Registers the call and puts its frame in the queue, under one lock: ids leave in their order.
+    fn send(
+        self: &Arc<Self>,
+        mut guard: std::sync::MutexGuard<'_, State>,
+        request: &Request,
+        message: Encoded,
+        deadline: Option<Instant>,
+        now: Instant,
+    ) -> Started {
+        let state = &mut *guard;
+        let id = state.pending.next_id();
+        let ((start, end), in_parts) = match message {
+            Encoded::Small => {
+                let remaining = deadline.map(|deadline| deadline.saturating_duration_since(now));
+                let encode = |out: &mut BytesMut| request.encode(remaining, out);
+                (state.outgoing.push(frame_type::REQUEST, 0, id, encode), false)
+            }
+            Encoded::Large { head } => {
+                let attachments = request.args.attachments();
+                let flags = if attachments.is_empty() { 0 } else { frame_flag::ATTACHMENTS };
+                state.outgoing.push_message(frame_type::REQUEST, flags, id, head, attachments)
+            }
+        };
+        let progress = if in_parts { Progress::InParts } else { Progress::Queued { start, end } };
+        let call = PendingCall::new(deadline, progress, request.one_way, request.no_cancel);
+        state.pending.insert(id, call);
+        if request.one_way && !in_parts {
+            state.one_way.push_back((end, id));
+        }
+        let wake_keeper = deadline.is_some() && state.keeper_at.is_none_or(|at| deadline.is_some_and(|d| d < at));
+        if wake_keeper {
+            state.keeper_at = deadline;
+        }
+        let is_alone = state.pending.n_waiting() == 1;
+        drop(guard);
+        if wake_keeper {
+            self.keeper.notify_one();
+        }
+        self.flush(is_alone);
+        Started::Sent(Ticket::new(Arc::clone(self) as Arc<dyn Link>, id))
+    }
+
+    /// The largest message that may be sent.
+    fn message_limit(&self) -> u64 {
+        self.peer.limits.message.min(self.limits.message() as u64)
+    }
+
+    /// Ends a call whose answer came.
+    fn answered(&self, id: u64, response: Response) -> Result<(), Ended> {
+        let mut state = lock(&self.state);
+        if id > state.pending.last_id() {
+            return Err(Ended::lost(format!("the peer answered call {id}, which was never made")));
+        }
+        // The answer came before all parts of the request were taken: the rest is of no use.
+        if state.pending.get_mut(id).is_some_and(|call| call.progress == Progress::InParts) {
+            state.outgoing.drop_bulk(id, false);
+        }
+        let ended = state.pending.end(id, Ok(response));
+        drop(state);
+        self.tell(ended);
+        Ok(())
+    }
+
+    /// Ends a call on this side. Gives back what is to be told.
+    fn give_up(&self, state: &mut State, id: u64, kind: Kind, message: &str) -> Option<EndedCall> {
+        let sent = self.withdraw(state, id);
+        let class = if sent { Class::MaybeExecuted } else { Class::NotExecuted };
+        state.pending.end(id, Err(CallError::new(kind, message).with_class(class)))
+    }
+
+    /// Takes a request back, or cancels it if it may have left. Whether it may have left.
+    fn withdraw(&self, state: &mut State, id: u64) -> bool {
+        let Some(call) = state.pending.get_mut(id) else { return true };
+        let (progress, no_cancel, one_way) = (call.progress, call.no_cancel, call.one_way);
+        match progress {
+            Progress::Queued { start, .. } if state.outgoing.take_back(start) => return false,
+            Progress::InParts => state.outgoing.drop_bulk(id, false),
+            Progress::Queued { .. } | Progress::Sent => {}
+        }
+        if (!no_cancel && !one_way) || progress == Progress::InParts {
+            state.outgoing.push(frame_type::CANCEL, 0, id, |_| {});
+        }
+        // A message in parts has not run before its last part was taken.
+        progress != Progress::InParts
+    }
+
+    /// Wakes the callers of calls that have ended, and whoever waits for their places.
+    fn tell(&self, ended: impl IntoIterator<Item = EndedCall>) {
+        let mut any = false;
+        for call in ended {
+            any = true;
+            if let Some(waker) = call.waker {
+                waker.wake();
+            }
+            self.places.notify_one();
+        }
+        if any {
+            self.progress.notify_waiters();
+        }
+    }
+
+    /// Ends the connection: every call is told, every task ends, every method that runs for the peer is cancelled.
+    pub(crate) fn end(&self, reason: Ended) {
+        let mut told = Vec::new();
+        {
+            let mut guard = lock(&self.state);
+            let state = &mut *guard;
+            if state.ended.is_some() {
+                return;
+            }
+            let written = self.written.load(Ordering::Acquire);
+            for id in state.pending.waiting(|_, _| true) {
+                let progress = state.pending.get_mut(id).map(|call| call.progress);
+                let class = match progress {
+                    Some(Progress::Queued { end, .. }) if end > written => Class::NotExecuted,
+                    Some(Progress::InParts) => Class::NotExecuted,
+                    _ => Class::MaybeExecuted,
+                };
+                told.extend(state.pending.end(id, Err(reason.error(class))));
+            }
+            state.outgoing = Outgoing::new(0, 0);
+            state.one_way.clear();
+            state.ended = Some(reason);
+        }
+        self.tell(told);
+        self.serving.cancel_all();
+        self.places.notify_waiters();
+        self.room.notify_waiters();
+        self.progress.notify_waiters();
+        if let Some(watcher) = self.watcher.upgrade() {
+            watcher.on_closed(self);
+        }
+        lock(&self.io).close();
+        self.abort_tasks();
+    }
+
+    fn abort_tasks(&self) {
+        lock(&self.tasks).drain(..).for_each(|task| task.abort());
+    }
+
+    /// Ends the connection because the peer did what it may not, and says so to it.
+    fn end_for(&self, reason: GoAwayReason, message: &str) {
+        self.say_goaway(reason, message);
+        self.flush(true);
+        self.end(Ended::lost(format!("the connection was closed: {message}")));
+    }
+
+    /// Tells the peer to make no new calls.
+    fn say_goaway(&self, reason: GoAwayReason, message: &str) {
+        let mut state = lock(&self.state);
+        state.said_goaway = Some(reason);
+        let goaway = GoAway { reason, last_accepted: state.last_accepted, message: message.to_owned() };
+        state.outgoing.push(frame_type::GOAWAY, 0, 0, |out| goaway.encode(out));
+    }
+
+    /// The peer takes no new calls; those after the last that it accepted have not run.
+    fn went_away(self: &Arc<Self>, goaway: &GoAway) {
+        let mut told = Vec::new();
+        {
+            let mut state = lock(&self.state);
+            state.goaway = Some(goaway.reason);
+            for id in state.pending.waiting(|id, _| id > goaway.last_accepted) {
+                let error = CallError::new(Kind::GoingAway, "the peer shut down before it took the call");
+                told.extend(state.pending.end(id, Err(error.with_class(Class::NotExecuted))));
+            }
+        }
+        self.tell(told);
+        // Those that wait for a place wait in vain.
+        self.places.notify_waiters();
+        self.progress.notify_waiters();
+        if let Some(watcher) = self.watcher.upgrade() {
+            watcher.on_goaway(self, goaway.reason);
+        }
+    }
+
+    /// Tells the peer whom this node knows.
+    pub(crate) fn send_peers<'a>(&self, records: impl ExactSizeIterator<Item = &'a NodeRecord>) {
+        lock(&self.state).outgoing.push(frame_type::PEERS, 0, 0, |out| rmi_core::hello::encode_records(records, out));
+        self.flush(false);
+    }
+
+    /// Sends a ping and waits for its pong.
+    pub(crate) async fn ping(&self) -> Result<(), CallError> {
+        let id = {
+            let mut state = lock(&self.state);
+            let id = state.next_ping;
+            state.next_ping += 1;
+            state.outgoing.push(frame_type::PING, 0, id, |_| {});
+            id
+        };
+        self.flush(true);
+        self.wait_until(|state| (state.last_pong >= id).then_some(())).await
+    }
+
+    /// Waits for a condition on the state.
+    ///
+    /// # Errors
+    /// If the connection ends first.
+    async fn wait_until<T>(&self, mut condition: impl FnMut(&mut State) -> Option<T>) -> Result<T, CallError> {
+        loop {
+            let progress = self.progress.notified();
+            tokio::pin!(progress);
+            progress.as_mut().enable();
+            {
+                let mut state = lock(&self.state);
+                if let Some(value) = condition(&mut state) {
+                    return Ok(value);
+                }
+                if let Some(ended) = &state.ended {
+                    return Err(ended.error(Class::MaybeExecuted));
+                }
+            }
+            progress.await;
+        }
+    }
+
+    /// Milliseconds since the connection was opened.
+    fn age_ms(&self) -> u64 {
+        self.clock.now().saturating_duration_since(self.opened).as_millis() as u64
+    }
+}
+
+impl State {
+    /// Why no call can go out, if none can.
+    fn refusal(&self) -> Option<CallError> {
+        if let Some(ended) = &self.ended {
+            return Some(ended.error(Class::NotExecuted));
+        }
+        let error = |kind, message: &str| Some(CallError::new(kind, message).with_class(Class::NotExecuted));
+        match (self.said_goaway, self.goaway) {
+            (Some(GoAwayReason::Shutdown), _) => error(Kind::LocalShutdown, "this node is shutting down"),
+            (_, Some(GoAwayReason::Shutdown)) => error(Kind::GoingAway, "the peer takes no new calls"),
+            (_, Some(_)) | (Some(_), _) => error(Kind::ConnectionLost, "the connection is closing"),
+            (None, None) => None,
+        }
+    }
+}
+
+/// A request before it has an id.
+enum Encoded {
+    /// One frame, for sure: encoded straight into the queue.
+    Small,
+    /// Encoded, but for its attachments.
+    Large { head: BytesMut },
+}
+
+impl Encoded {
+    fn of(request: &Request, deadline: Option<Instant>, now: Instant, limit: u64) -> Result<Self, CallError> {
+        if request.len_at_most() <= rmi_core::frame::MAX_PAYLOAD && request.args.attachments().is_empty() {
+            return Ok(Self::Small);
+        }
+        let mut head = BytesMut::with_capacity(request.args.positional().len() + request.args.keywords().len() + 256);
+        request.encode(deadline.map(|deadline| deadline.saturating_duration_since(now)), &mut head);
+        let encoded = Self::Large { head };
+        let len = encoded.len(request) as u64;
+        if len > limit {
+            let message =
+                format!("the message has {len} bytes and may have {limit}: raise `Limits::with_message` on both nodes");
+            return Err(CallError::new(Kind::RequestTooLarge, message));
+        }
+        Ok(encoded)
+    }
+
+    fn len(&self, request: &Request) -> usize {
+        match self {
+            Encoded::Small => request.len_at_most(),
+            Encoded::Large { head } => {
+                head.len() + request.args.attachments().iter().map(bytes::Bytes::len).sum::<usize>()
+            }
+        }
+    }
+}
+
+/// A call that waits for room; it counts until it is sent or dropped.
+struct WaitingForRoom(Arc<Connection>);
+
+impl Drop for WaitingForRoom {
+    fn drop(&mut self) {
+        lock(&self.0.state).n_waiting_for_room -= 1;
+        // What woke this one may be meant for the next.
+        self.0.places.notify_one();
+    }
+}
+
+/// The halves of the connection that its tasks own.
+pub(crate) struct Halves {
+    reader: Box<dyn tokio::io::AsyncRead + Send + Unpin>,
+    buffer: BytesMut,
+}
+
+impl Link for Connection {
+    fn poll_outcome(&self, id: u64, context: &mut Context<'_>) -> Poll<Outcome> {
+        // A ticket asks for its own call, which leaves the table only through the ticket.
+        lock(&self.state).pending.poll(id, context.waker()).unwrap_or(Poll::Pending)
+    }
+
+    fn abandon(&self, id: u64) {
+        let was_waiting = {
+            let mut state = lock(&self.state);
+            let Some(call) = state.pending.get_mut(id) else { return };
+            let was_waiting = call.is_waiting();
+            // A one-way call that was sent is not taken back.
+            if was_waiting && !call.one_way && state.ended.is_none() {
+                self.withdraw(&mut state, id);
+            }
+            state.pending.remove(id);
+            was_waiting
+        };
+        if was_waiting {
+            self.places.notify_one();
+            self.progress.notify_waiters();
+            self.flush(false);
+        }
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("peer", &self.peer_name)
+            .field("instance", &self.instance())
+            .field("remote", &self.remote)
+            .finish_non_exhaustive()
+    }
+}
+
+fn expired_unsent() -> CallError {
+    CallError::new(Kind::Timeout, "the time was over before the call could be sent").with_class(Class::NotExecuted)
+}
+
+/// The value of a call without one.
+fn nil() -> rmi_core::payload::Payload {
+    rmi_core::payload::Payload::copied(&[0xc0])
+}

@@ -1,0 +1,299 @@
+//! What waits to be sent on a connection: small frames in their order, large messages in parts between them.
+//!
+//! Pure state: the writer takes bytes out, everybody else puts frames in. Small frames (calls, answers, cancels, pings)
+//! stand in one buffer and leave in the order in which they came, so a cancel never overtakes its request. Messages
+//! above [`MAX_PAYLOAD`] leave in parts, one part of each in turn, as far as the peer's credit goes.
+
+use std::collections::VecDeque;
+
+use bytes::{Buf, Bytes, BytesMut};
+use rmi_core::frame::{FrameHeader, HEADER_LEN, MAX_OPENING, MAX_PAYLOAD, MIN_PART, frame_flag, frame_type, put_frame};
+
+/// Most parts that leave in one write: small frames wait for no more than that.
+const PARTS_PER_WRITE: usize = 4;
+
+/// A message that is sent in parts.
+#[derive(Debug)]
+struct Bulk {
+    id: u64,
+    is_response: bool,
+    /// What is left of it.
+    rest: VecDeque<Bytes>,
+    n_left: u64,
+    total: u64,
+    /// A part of it was sent, so it counts towards what the peer puts together.
+    is_begun: bool,
+}
+
+/// A large message whose last part has left the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Finished {
+    pub(super) id: u64,
+    pub(super) is_response: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    small: BytesMut,
+    /// How many bytes were taken out of `small` before its first one.
+    base: u64,
+    bulk: VecDeque<Bulk>,
+    bulk_left: u64,
+    credit: u64,
+    /// Totals of the messages that are begun.
+    begun: u64,
+    reassembly: u64,
+}
+
+impl Outgoing {
+    /// A queue to a peer that gives this much credit at first and puts this much together.
+    pub(super) fn new(credit: u64, reassembly: u64) -> Self {
+        Self { small: BytesMut::new(), base: 0, bulk: VecDeque::new(), bulk_left: 0, credit, begun: 0, reassembly }
+    }
+
+    /// Adds a small frame. Gives back where its bytes stand in the stream.
+    pub(super) fn push(
+        &mut self,
+        frame_type: u8,
+        flags: u8,
+        id: u64,
+        payload: impl FnOnce(&mut BytesMut),
+    ) -> (u64, u64) {
+        let start = self.end();
+        put_frame(&mut self.small, frame_type, flags, id, payload);
+        (start, self.end())
+    }
+
+    /// Adds a message of any size: one frame if it fits, else its opening now and the rest in parts.
+    ///
+    /// Gives back where the frame's bytes stand in the stream, and whether parts follow.
+    pub(super) fn push_message(
+        &mut self,
+        frame_type: u8,
+        flags: u8,
+        id: u64,
+        head: BytesMut,
+        attachments: &[Bytes],
+    ) -> ((u64, u64), bool) {
+        let total = head.len() + attachments.iter().map(Bytes::len).sum::<usize>();
+        let segments = std::iter::once(head.freeze()).chain(attachments.iter().cloned());
+        if total <= MAX_PAYLOAD {
+            let place =
+                self.push(frame_type, flags, id, |out| segments.for_each(|bytes| out.extend_from_slice(&bytes)));
+            return (place, false);
+        }
+        let mut rest: VecDeque<Bytes> = segments.filter(|bytes| !bytes.is_empty()).collect();
+        let place = self.push(frame_type, flags | frame_flag::MORE, id, |out| {
+            out.extend_from_slice(&(total as u64).to_le_bytes());
+            take(&mut rest, MAX_OPENING, |bytes| out.extend_from_slice(&bytes));
+        });
+        let (n_left, total) = ((total - MAX_OPENING) as u64, total as u64);
+        self.bulk_left += n_left;
+        let is_response = frame_type == frame_type::RESPONSE;
+        self.bulk.push_back(Bulk { id, is_response, rest, n_left, total, is_begun: false });
+        (place, true)
+    }
+
+    /// Takes a small frame back that has not left yet. Whether it was still there.
+    pub(super) fn take_back(&mut self, start: u64) -> bool {
+        let Some(at) = start.checked_sub(self.base).and_then(|at| usize::try_from(at).ok()) else { return false };
+        // The type is the byte after the length. The frame stays where it is, and means nothing.
+        match self.small.get_mut(at + 4) {
+            Some(frame_type) => {
+                *frame_type = frame_type::PAD;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Drops what is left of a large message.
+    pub(super) fn drop_bulk(&mut self, id: u64, is_response: bool) {
+        if let Some(idx) = self.bulk.iter().position(|bulk| bulk.id == id && bulk.is_response == is_response)
+            && let Some(bulk) = self.bulk.remove(idx)
+        {
+            self.bulk_left -= bulk.n_left;
+            if bulk.is_begun {
+                self.begun -= bulk.total;
+            }
+        }
+    }
+
+    /// The peer has room for more.
+    pub(super) fn add_credit(&mut self, bytes: u64) {
+        self.credit = self.credit.saturating_add(bytes);
+    }
+
+    /// Bytes that wait.
+    pub(super) fn n_bytes(&self) -> u64 {
+        self.small.len() as u64 + self.bulk_left
+    }
+
+    /// Whether the writer could take something.
+    pub(super) fn has_work(&self) -> bool {
+        !self.small.is_empty() || (0..self.bulk.len()).any(|idx| self.part_len(idx).is_some())
+    }
+
+    /// Whether nothing waits at all.
+    pub(super) fn is_empty(&self) -> bool {
+        self.small.is_empty() && self.bulk.is_empty()
+    }
+
+    /// Moves the small frames to `head` and the next parts to `tail`.
+    pub(super) fn fill(&mut self, head: &mut BytesMut, tail: &mut VecDeque<Bytes>, finished: &mut Vec<Finished>) {
+        self.base += self.small.len() as u64;
+        std::mem::swap(head, &mut self.small);
+        self.small.clear();
+        for _ in 0..PARTS_PER_WRITE {
+            let Some((idx, len)) = (0..self.bulk.len()).find_map(|idx| Some((idx, self.part_len(idx)?))) else {
+                return;
+            };
+            // The found one goes to the end of the row, behind those that cannot go on either.
+            let Some(mut bulk) = self.bulk.remove(idx) else { return };
+            if !bulk.is_begun {
+                bulk.is_begun = true;
+                self.begun += bulk.total;
+            }
+            bulk.n_left -= len as u64;
+            self.bulk_left -= len as u64;
+            self.credit -= len as u64;
+            let flags = if bulk.n_left > 0 { frame_flag::MORE } else { 0 }
+                | if bulk.is_response { frame_flag::RESPONSE } else { 0 };
+            let header = FrameHeader::new(frame_type::PART, bulk.id, len).with_flags(flags);
+            tail.push_back(Bytes::copy_from_slice(&header.encode()));
+            take(&mut bulk.rest, len, |bytes| tail.push_back(bytes));
+            if bulk.n_left > 0 {
+                self.bulk.push_back(bulk);
+            } else {
+                self.begun -= bulk.total;
+                finished.push(Finished { id: bulk.id, is_response: bulk.is_response });
+            }
+        }
+    }
+
+    /// How long the next part of a message may be; `None` if it has to wait.
+    fn part_len(&self, idx: usize) -> Option<usize> {
+        let bulk = self.bulk.get(idx)?;
+        let fits = bulk.is_begun || self.begun == 0 || self.begun + bulk.total <= self.reassembly;
+        let len = bulk.n_left.min(MAX_PAYLOAD as u64).min(self.credit);
+        let is_long_enough = len == bulk.n_left || len >= MIN_PART as u64;
+        (fits && is_long_enough).then_some(len as usize)
+    }
+
+    fn end(&self) -> u64 {
+        self.base + self.small.len() as u64
+    }
+}
+
+/// Takes `n` bytes off the front of a row, without copying.
+fn take(row: &mut VecDeque<Bytes>, mut n: usize, mut each: impl FnMut(Bytes)) {
+    while n > 0 {
+        let Some(front) = row.front_mut() else { return };
+        let taken = front.split_to(n.min(front.len()));
+        n -= taken.len();
+        if !front.has_remaining() {
+            row.pop_front();
+        }
+        each(taken);
+    }
+}
+
+/// Header and payload of a frame without a payload.
+pub(super) fn bare_frame(frame_type: u8, id: u64) -> [u8; HEADER_LEN] {
+    FrameHeader::new(frame_type, id, 0).encode()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KIB: usize = 1 << 10;
+
+    fn parts(tail: &VecDeque<Bytes>) -> Vec<FrameHeader> {
+        let bytes: Vec<u8> = tail.iter().flatten().copied().collect();
+        let mut at = 0;
+        let mut headers = Vec::new();
+        while at < bytes.len() {
+            let header = FrameHeader::decode(&bytes[at..]).unwrap().unwrap();
+            at += HEADER_LEN + header.payload_len;
+            headers.push(header);
+        }
+        headers
+    }
+
+    fn fill(out: &mut Outgoing) -> (BytesMut, Vec<FrameHeader>, Vec<Finished>) {
+        let (mut head, mut tail, mut finished) = Default::default();
+        out.fill(&mut head, &mut tail, &mut finished);
+        (head, parts(&tail), finished)
+    }
+
+    fn message(len: usize) -> BytesMut {
+        BytesMut::from(&vec![7; len][..])
+    }
+
+    #[test]
+    fn a_message_that_fits_is_one_frame() {
+        let mut out = Outgoing::new(0, 0);
+        let ((start, end), in_parts) = out.push_message(frame_type::REQUEST, 0, 1, message(MAX_PAYLOAD), &[]);
+        assert_eq!((start, end, in_parts), (0, (MAX_PAYLOAD + HEADER_LEN) as u64, false));
+        assert!(out.push_message(frame_type::REQUEST, 0, 2, message(MAX_PAYLOAD + 1), &[]).1);
+    }
+
+    #[test]
+    fn large_messages_take_turns_and_small_frames_go_first() {
+        let mut out = Outgoing::new(u64::MAX, u64::MAX);
+        for id in [1, 2] {
+            out.push_message(frame_type::REQUEST, 0, id, message(10), &[Bytes::from(vec![1; 200 * KIB])]);
+        }
+        out.push(frame_type::PING, 0, 9, |_| {});
+        let (head, parts, _) = fill(&mut out);
+        assert_eq!(parts.iter().map(|part| part.id).collect::<Vec<_>>(), [1, 2, 1, 2]);
+        assert_eq!(head.len(), 2 * (HEADER_LEN + 8 + MAX_OPENING) + HEADER_LEN);
+        let (_, parts, finished) = fill(&mut out);
+        assert_eq!(parts.iter().map(|part| part.id).collect::<Vec<_>>(), [1, 2, 1, 2]);
+        assert_eq!(finished.len(), 2);
+        assert!(!parts[3].has(frame_flag::MORE) && parts[0].has(frame_flag::MORE));
+        assert!(out.is_empty());
+    }
+
+    #[test]
+    fn parts_wait_for_credit_and_are_never_tiny() {
+        let mut out = Outgoing::new(70 * KIB as u64, u64::MAX);
+        out.push_message(frame_type::RESPONSE, 0, 1, message(200 * KIB), &[]);
+        let (_, parts, _) = fill(&mut out);
+        assert_eq!(parts.iter().map(|part| part.payload_len).collect::<Vec<_>>(), [64 * KIB, 6 * KIB]);
+        assert!(!out.has_work());
+        out.add_credit(MIN_PART as u64 - 1);
+        assert!(!out.has_work());
+        out.add_credit(1);
+        assert!(out.has_work());
+    }
+
+    #[test]
+    fn messages_that_the_peer_could_not_put_together_wait_for_their_turn() {
+        let mut out = Outgoing::new(u64::MAX, 300 * KIB as u64);
+        for id in [1, 2] {
+            out.push_message(frame_type::REQUEST, 0, id, message(200 * KIB), &[]);
+        }
+        let (_, parts, finished) = fill(&mut out);
+        assert_eq!(parts.iter().map(|part| part.id).collect::<Vec<_>>(), [1, 1, 1, 1]);
+        assert_eq!(finished, [Finished { id: 1, is_response: false }]);
+        out.drop_bulk(2, false);
+        assert!(out.is_empty());
+        // One that is larger than all of it goes alone.
+        out.push_message(frame_type::REQUEST, 0, 3, message(400 * KIB), &[]);
+        assert!(out.has_work());
+    }
+
+    #[test]
+    fn what_has_not_left_can_be_taken_back() {
+        let mut out = Outgoing::new(0, 0);
+        let (first, _) = out.push(frame_type::REQUEST, 0, 1, |_| {});
+        fill(&mut out);
+        let (second, _) = out.push(frame_type::REQUEST, 0, 2, |_| {});
+        assert!(!out.take_back(first));
+        assert!(out.take_back(second));
+        let (head, ..) = fill(&mut out);
+        assert_eq!(head[4], frame_type::PAD);
+    }
+}

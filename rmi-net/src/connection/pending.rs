@@ -1,0 +1,292 @@
+//! The calls of this side that wait for an answer, found by the id of their request.
+//!
+//! Ids count up and are never used again, but they may skip: an id is taken only if its place in the table, given by
+//! its low bits, is free. So a call is found with one look, a long call does not get in the way of later ones, and
+//! nothing is allocated for a call while the table has room.
+//!
+//! Invariants: an id stands in at most one place; a call leaves the table when its caller has its outcome or is gone.
+//! The earliest deadline may be that of a call that has ended: then the keeper looks once in vain.
+
+use std::task::{Poll, Waker};
+use std::time::Instant;
+
+use rmi_core::transport::Outcome;
+
+/// How far a request has got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// In the queue: its bytes lie between these positions of the outgoing stream.
+    Queued { start: u64, end: u64 },
+    /// Being sent in parts, the last of which has not been written.
+    InParts,
+    /// The last byte was given to the system.
+    Sent,
+}
+
+/// A call that has not been answered, or whose caller has not fetched the answer.
+#[derive(Debug)]
+pub(super) struct PendingCall {
+    pub(super) deadline: Option<Instant>,
+    pub(super) progress: Progress,
+    pub(super) one_way: bool,
+    pub(super) no_cancel: bool,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Waiting(Option<Waker>),
+    Ended(Outcome),
+}
+
+impl PendingCall {
+    pub(super) fn new(deadline: Option<Instant>, progress: Progress, one_way: bool, no_cancel: bool) -> Self {
+        Self { deadline, progress, one_way, no_cancel, state: State::Waiting(None) }
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(self.state, State::Waiting(_))
+    }
+}
+
+/// A call that has just ended. Its caller is woken when the locks are given back.
+#[derive(Debug)]
+#[must_use = "its caller has to be woken"]
+pub(super) struct EndedCall {
+    pub(super) waker: Option<Waker>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    /// A power of two of places, or none.
+    places: Vec<Option<(u64, PendingCall)>>,
+    n_calls: usize,
+    n_waiting: usize,
+    last_id: u64,
+    earliest: Option<Instant>,
+}
+
+const FEWEST_PLACES: usize = 8;
+/// An empty table that is larger than this is given back.
+const KEPT_PLACES: usize = 64;
+
+impl Pending {
+    /// The id that the next call will have.
+    pub(super) fn next_id(&mut self) -> u64 {
+        // At most half of the places are taken, so a free one is near.
+        if (self.n_calls + 1) * 2 > self.places.len() {
+            self.grow();
+        }
+        let mut id = self.last_id + 1;
+        while self.places[self.place(id)].is_some() {
+            id += 1;
+        }
+        id
+    }
+
+    /// Adds a call under the id that [`next_id`](Self::next_id) gave.
+    pub(super) fn insert(&mut self, id: u64, call: PendingCall) {
+        if let Some(deadline) = call.deadline {
+            self.earliest = Some(self.earliest.map_or(deadline, |earliest| earliest.min(deadline)));
+        }
+        let place = self.place(id);
+        debug_assert!(self.places[place].is_none());
+        self.places[place] = Some((id, call));
+        self.last_id = id;
+        self.n_calls += 1;
+        self.n_waiting += 1;
+    }
+
+    /// The greatest id that was given out.
+    pub(super) fn last_id(&self) -> u64 {
+        self.last_id
+    }
+
+    /// Calls that have no outcome yet.
+    pub(super) fn n_waiting(&self) -> usize {
+        self.n_waiting
+    }
+
+    /// Calls in the table.
+    pub(super) fn len(&self) -> usize {
+        self.n_calls
+    }
+
+    /// A moment before which no deadline passes.
+    pub(super) fn earliest(&self) -> Option<Instant> {
+        self.earliest
+    }
+
+    /// Whether a call is in the table.
+    pub(super) fn has(&mut self, id: u64) -> bool {
+        self.get_mut(id).is_some()
+    }
+
+    pub(super) fn get_mut(&mut self, id: u64) -> Option<&mut PendingCall> {
+        if self.places.is_empty() {
+            return None;
+        }
+        let place = self.place(id);
+        self.places[place].as_mut().filter(|(found, _)| *found == id).map(|(_, call)| call)
+    }
+
+    /// Ends a call. `None` if it has ended before or is gone.
+    pub(super) fn end(&mut self, id: u64, outcome: Outcome) -> Option<EndedCall> {
+        let call = self.get_mut(id)?;
+        let State::Waiting(waker) = &mut call.state else { return None };
+        let waker = waker.take();
+        call.state = State::Ended(outcome);
+        self.n_waiting -= 1;
+        Some(EndedCall { waker })
+    }
+
+    /// The outcome of a call, which then leaves the table; else `waker` is kept. `None` if it is not in the table.
+    pub(super) fn poll(&mut self, id: u64, waker: &Waker) -> Option<Poll<Outcome>> {
+        match &mut self.get_mut(id)?.state {
+            State::Waiting(Some(kept)) => kept.clone_from(waker),
+            State::Waiting(kept) => *kept = Some(waker.clone()),
+            State::Ended(_) => {
+                let State::Ended(outcome) = self.remove(id)?.state else { return None };
+                return Some(Poll::Ready(outcome));
+            }
+        }
+        Some(Poll::Pending)
+    }
+
+    /// Takes a call out of the table.
+    pub(super) fn remove(&mut self, id: u64) -> Option<PendingCall> {
+        self.get_mut(id)?;
+        let place = self.place(id);
+        let (_, call) = self.places[place].take()?;
+        self.n_calls -= 1;
+        if call.is_waiting() {
+            self.n_waiting -= 1;
+        }
+        Some(call)
+    }
+
+    /// The calls that wait and for which `wanted` holds.
+    pub(super) fn waiting(&self, mut wanted: impl FnMut(u64, &PendingCall) -> bool) -> Vec<u64> {
+        let calls = self.places.iter().flatten();
+        let mut ids: Vec<u64> =
+            calls.filter(|(id, call)| call.is_waiting() && wanted(*id, call)).map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Finds the earliest deadline anew, of the calls that still wait.
+    pub(super) fn find_earliest(&mut self) {
+        let waiting = self.places.iter().flatten().filter(|(_, call)| call.is_waiting());
+        self.earliest = waiting.filter_map(|(_, call)| call.deadline).min();
+    }
+
+    /// Gives memory back that a burst has left behind.
+    pub(super) fn shrink(&mut self) {
+        if self.n_calls == 0 && self.places.len() > KEPT_PLACES {
+            self.places = Vec::new();
+        }
+    }
+
+    fn place(&self, id: u64) -> usize {
+        id as usize & (self.places.len() - 1)
+    }
+
+    fn grow(&mut self) {
+        let n_places = (self.places.len() * 2).max(FEWEST_PLACES);
+        let mut places = Vec::new();
+        places.resize_with(n_places, || None);
+        let old = std::mem::replace(&mut self.places, places);
+        for (id, call) in old.into_iter().flatten() {
+            // Two calls that had different places have different ones in a table of twice the size.
+            let place = self.place(id);
+            self.places[place] = Some((id, call));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use rmi_core::exception::CallError;
+    use rmi_core::kind::Kind;
+
+    use super::*;
+
+    fn call() -> PendingCall {
+        PendingCall::new(None, Progress::Sent, false, false)
+    }
+
+    fn outcome() -> Outcome {
+        Err(CallError::new(Kind::Timeout, "late"))
+    }
+
+    #[test]
+    fn a_long_call_does_not_get_in_the_way_of_later_ones() {
+        let mut pending = Pending::default();
+        let long = pending.next_id();
+        pending.insert(long, call());
+        for _ in 0..10_000 {
+            let id = pending.next_id();
+            pending.insert(id, call());
+            assert!(pending.end(id, outcome()).is_some());
+            assert!(pending.poll(id, Waker::noop()).unwrap().is_ready());
+        }
+        assert_eq!(pending.places.len(), FEWEST_PLACES);
+        assert!(pending.get_mut(long).is_some());
+        assert_eq!((pending.len(), pending.n_waiting()), (1, 1));
+    }
+
+    #[test]
+    fn an_outcome_is_given_out_once() {
+        let mut pending = Pending::default();
+        let id = pending.next_id();
+        pending.insert(id, call());
+        assert!(pending.poll(id, Waker::noop()).unwrap().is_pending());
+        assert!(pending.end(id, outcome()).unwrap().waker.is_some());
+        assert!(pending.end(id, outcome()).is_none());
+        assert!(pending.poll(id, Waker::noop()).unwrap().is_ready());
+        assert!(pending.poll(id, Waker::noop()).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn behaves_like_a_map(steps in proptest::collection::vec((0u8..4, 0usize..64), 1..400)) {
+            let mut pending = Pending::default();
+            let mut model: BTreeMap<u64, bool> = BTreeMap::new();
+            let mut last = 0;
+            for (step, which) in steps {
+                let picked = model.keys().copied().nth(which % model.len().max(1));
+                match (step, picked) {
+                    (0, _) => {
+                        let id = pending.next_id();
+                        prop_assert!(id > last);
+                        last = id;
+                        pending.insert(id, call());
+                        model.insert(id, true);
+                    }
+                    (1, Some(id)) => {
+                        let ended = pending.end(id, outcome()).is_some();
+                        prop_assert_eq!(Some(ended), model.insert(id, false));
+                    }
+                    (2, Some(id)) => {
+                        let ready = pending.poll(id, Waker::noop()).unwrap().is_ready();
+                        prop_assert_eq!(ready, !model[&id]);
+                        if ready {
+                            model.remove(&id);
+                        }
+                    }
+                    (3, Some(id)) => {
+                        prop_assert!(pending.remove(id).is_some());
+                        model.remove(&id);
+                    }
+                    _ => {}
+                }
+                prop_assert_eq!(pending.len(), model.len());
+                prop_assert_eq!(pending.n_waiting(), model.values().filter(|waiting| **waiting).count());
+                prop_assert!(pending.get_mut(last + 1).is_none());
+            }
+        }
+    }
+}

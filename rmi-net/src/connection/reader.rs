@@ -1,0 +1,344 @@
+//! From the socket to calls: the reader task.
+//!
+//! It reads what is there, handles every whole frame of it, and awaits nothing but the socket. Its buffer grows with
+//! the traffic and is small on an idle connection. A message in parts grows by the bytes that have come, never by what
+//! it announces.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::{Buf, Bytes, BytesMut};
+use rmi_core::exception::Exception;
+use rmi_core::frame::{
+    FrameError, FrameHeader, GoAway, GoAwayReason, HEADER_LEN, MAX_PAYLOAD, MIN_PART, decode_window, frame_flag,
+    frame_type, split_opening,
+};
+use rmi_core::hello::decode_records;
+use rmi_core::kind::Kind;
+use rmi_core::message::{Message, Response};
+use rmi_core::scan::{ScanError, Scanner};
+use tokio::io::AsyncReadExt;
+
+use super::serving::Turn;
+use super::{Connection, Ended, Halves};
+use crate::limits::PING_AFTER;
+use crate::sync::lock;
+
+const LEAST_READ: usize = 2 << 10;
+const MOST_READ: usize = 64 << 10;
+/// More pings than this within the time after which one is due are an attack.
+const MOST_PINGS: u32 = 10;
+
+/// What the reader task owns.
+struct Reader {
+    connection: Arc<Connection>,
+    /// Messages that come in parts, by whether they are responses and by id.
+    open: HashMap<(bool, u64), Open>,
+    /// Announced bytes of those of which a part has come.
+    begun: u64,
+    /// Bytes that the peer may still send in parts.
+    credit: u64,
+    /// Bytes taken in, for which credit is due.
+    taken: u64,
+    /// When the current count of pings began, in milliseconds of the connection's age, and the count.
+    pings: (u64, u32),
+}
+
+/// A message of which parts are missing.
+struct Open {
+    flags: u8,
+    total: usize,
+    bytes: Vec<u8>,
+    is_begun: bool,
+    /// Its place in the row of a serial service.
+    turn: Option<Turn>,
+}
+
+/// Why the connection cannot go on.
+enum Fatal {
+    Frame(FrameError),
+    Protocol(&'static str),
+    TooMuch(&'static str),
+    Ended(Ended),
+}
+
+impl From<FrameError> for Fatal {
+    fn from(error: FrameError) -> Self {
+        Self::Frame(error)
+    }
+}
+
+/// The reader task.
+pub(super) async fn run(connection: Arc<Connection>, halves: Halves) {
+    let Halves { mut reader, mut buffer } = halves;
+    let credit = connection.limits.window() as u64;
+    let mut this =
+        Reader { connection: Arc::clone(&connection), open: HashMap::new(), begun: 0, credit, taken: 0, pings: (0, 0) };
+    let mut want = LEAST_READ;
+    loop {
+        if let Err(fatal) = this.handle(&mut buffer) {
+            return this.give_up(fatal);
+        }
+        if buffer.is_empty() && buffer.capacity() > MOST_READ {
+            buffer = BytesMut::new();
+        }
+        buffer.reserve(want.max(frame_len(&buffer).saturating_sub(buffer.len())));
+        match reader.read_buf(&mut buffer).await {
+            Ok(0) => return this.at_end(),
+            Ok(n) if n >= want => want = (want * 2).min(MOST_READ),
+            Ok(n) if n < want / 4 => want = (want / 2).max(LEAST_READ),
+            Ok(_) => {}
+            Err(error) => return connection.end(Ended::io(error)),
+        }
+        connection.heard_at.store(connection.age_ms(), Ordering::Relaxed);
+    }
+}
+
+/// How many bytes the frame at the front needs, as far as that is known. It was or will be checked.
+fn frame_len(buffer: &BytesMut) -> usize {
+    match FrameHeader::decode(buffer) {
+        Ok(Some(header)) => HEADER_LEN + header.payload_len,
+        _ => HEADER_LEN,
+    }
+}
+
+/// A message in one frame. One with blobs gets a buffer of its own, which they share.
+fn whole(payload: &[u8], has_attachments: bool) -> Result<Message<'_>, ScanError> {
+    match has_attachments {
+        true => Message::from_bytes(&Bytes::copy_from_slice(payload), true),
+        false => Ok(Message::Borrowed(payload)),
+    }
+}
+
+impl Reader {
+    /// Handles every whole frame.
+    fn handle(&mut self, buffer: &mut BytesMut) -> Result<(), Fatal> {
+        while let Some(header) = FrameHeader::decode(buffer)? {
+            let end = HEADER_LEN + header.payload_len;
+            let Some(payload) = buffer.get(HEADER_LEN..end) else { break };
+            self.frame(header, payload)?;
+            buffer.advance(end);
+        }
+        // Answers of methods that ran here, pongs and credit leave together.
+        self.give_credit();
+        self.connection.flush(true);
+        Ok(())
+    }
+
+    fn frame(&mut self, header: FrameHeader, payload: &[u8]) -> Result<(), Fatal> {
+        let connection = &self.connection;
+        match header.frame_type {
+            frame_type::REQUEST => self.request(header, payload),
+            frame_type::RESPONSE => self.response(header, payload),
+            frame_type::PART => self.part(header, payload),
+            frame_type::WINDOW => {
+                let bytes = decode_window(payload)?;
+                lock(&connection.state).outgoing.add_credit(bytes);
+                Ok(())
+            }
+            frame_type::CANCEL => {
+                self.close_open((false, header.id));
+                let connection = &self.connection;
+                lock(&connection.state).outgoing.drop_bulk(header.id, true);
+                connection.serving.cancel(header.id);
+                Ok(())
+            }
+            frame_type::GOAWAY => {
+                connection.went_away(&GoAway::decode(payload)?);
+                Ok(())
+            }
+            frame_type::PING => {
+                self.count_ping()?;
+                lock(&self.connection.state).outgoing.push(frame_type::PONG, 0, header.id, |_| {});
+                Ok(())
+            }
+            frame_type::PONG => {
+                let mut state = lock(&connection.state);
+                state.last_pong = state.last_pong.max(header.id);
+                drop(state);
+                connection.progress.notify_waiters();
+                Ok(())
+            }
+            frame_type::PEERS => {
+                let records = decode_records(payload).map_err(|_| FrameError::BadPayload(frame_type::PEERS))?;
+                if let Some(watcher) = connection.watcher.upgrade() {
+                    watcher.on_peers(connection, records);
+                }
+                Ok(())
+            }
+            unknown if unknown < 0x80 => Ok(()),
+            unknown => Err(FrameError::UnknownType(unknown).into()),
+        }
+    }
+
+    fn count_ping(&mut self) -> Result<(), Fatal> {
+        let now = self.connection.age_ms();
+        if now.saturating_sub(self.pings.0) > PING_AFTER.as_millis() as u64 {
+            self.pings = (now, 0);
+        }
+        self.pings.1 += 1;
+        if self.pings.1 > MOST_PINGS { Err(Fatal::TooMuch("too many pings")) } else { Ok(()) }
+    }
+
+    fn request(&mut self, header: FrameHeader, payload: &[u8]) -> Result<(), Fatal> {
+        {
+            let mut state = lock(&self.connection.state);
+            if header.id <= state.last_request {
+                return Err(Fatal::Protocol("the ids of requests must count up"));
+            }
+            state.last_request = header.id;
+            if header.id > state.last_accepted {
+                // The peer was told before that this one will not be executed.
+                return Ok(());
+            }
+        }
+        if header.has(frame_flag::MORE) {
+            return self.open(header, payload, false);
+        }
+        let has_attachments = header.has(frame_flag::ATTACHMENTS);
+        self.take_request(header.id, whole(payload, has_attachments), None);
+        Ok(())
+    }
+
+    /// Hands a whole request on. What cannot be taken apart is refused like what cannot be read.
+    fn take_request(&self, id: u64, message: Result<Message<'_>, ScanError>, turn: Option<Turn>) {
+        self.connection.on_request(id, message.unwrap_or(Message::Borrowed(&[])), turn);
+    }
+
+    fn response(&mut self, header: FrameHeader, payload: &[u8]) -> Result<(), Fatal> {
+        if header.has(frame_flag::MORE) {
+            return self.open(header, payload, true);
+        }
+        self.take_response(header, whole(payload, header.has(frame_flag::ATTACHMENTS)))
+    }
+
+    fn take_response(&self, header: FrameHeader, message: Result<Message<'_>, ScanError>) -> Result<(), Fatal> {
+        let is_exception = header.has(frame_flag::EXCEPTION);
+        let response = message.and_then(|message| Response::decode(&message, is_exception));
+        let response = response.unwrap_or_else(|error| {
+            Response::exception(Exception::new(Kind::ResponseDecode, format!("the answer cannot be read: {error}")))
+        });
+        self.connection.answered(header.id, response).map_err(Fatal::Ended)
+    }
+
+    /// A message in parts begins.
+    fn open(&mut self, header: FrameHeader, payload: &[u8], is_response: bool) -> Result<(), Fatal> {
+        let (total, first) = split_opening(payload)?;
+        let total = usize::try_from(total).ok().filter(|total| *total <= self.connection.limits.message());
+        let total = total.ok_or(Fatal::Protocol("a message is larger than this node takes"))?;
+        if is_response && !lock(&self.connection.state).pending.has(header.id) {
+            // Its caller is gone. Its parts will be dropped.
+            return Ok(());
+        }
+        let most_open = self.connection.limits.calls_per_peer() * 2;
+        if self.open.len() >= most_open {
+            return Err(Fatal::TooMuch("too many messages in parts at once"));
+        }
+        let turn = if is_response { None } else { self.peek_turn(header.flags, first) };
+        let open = Open { flags: header.flags, total, bytes: first.to_vec(), is_begun: false, turn };
+        self.open.insert((is_response, header.id), open);
+        Ok(())
+    }
+
+    /// The place of a large request in the row of its service: the order is that of the first parts.
+    fn peek_turn(&self, flags: u8, first: &[u8]) -> Option<Turn> {
+        let mut scanner = Scanner::new(first);
+        if flags & frame_flag::ATTACHMENTS != 0 {
+            scanner.value().ok()?;
+        }
+        let mut body = Scanner::new(scanner.rest());
+        body.array_header().ok()?;
+        self.connection.serving.turn(body.str().ok()?)
+    }
+
+    fn part(&mut self, header: FrameHeader, payload: &[u8]) -> Result<(), Fatal> {
+        let len = payload.len() as u64;
+        self.credit =
+            self.credit.checked_sub(len).ok_or(Fatal::Protocol("more was sent in parts than there was credit"))?;
+        self.taken += len;
+        let has_more = header.has(frame_flag::MORE);
+        if has_more && payload.len() < MIN_PART {
+            return Err(Fatal::Protocol("a part is too small"));
+        }
+        let is_response = header.has(frame_flag::RESPONSE);
+        let key = (is_response, header.id);
+        let Some(open) = self.open.get_mut(&key) else {
+            let state = lock(&self.connection.state);
+            let last = if is_response { state.pending.last_id() } else { state.last_request };
+            // Of a message that was cancelled or answered meanwhile.
+            return if header.id <= last { Ok(()) } else { Err(Fatal::Protocol("a part of no message")) };
+        };
+        if !open.is_begun {
+            open.is_begun = true;
+            let reassembly = self.connection.limits.reassembly() as u64;
+            if self.begun > 0 && self.begun + open.total as u64 > reassembly {
+                return Err(Fatal::Protocol("more messages in parts at once than this node puts together"));
+            }
+            self.begun += open.total as u64;
+        }
+        let n = open.bytes.len() + payload.len();
+        if n > open.total || (n == open.total) == has_more {
+            return Err(Fatal::Protocol("a message has not the length that it announced"));
+        }
+        if open.bytes.capacity() < n {
+            // By what has come, and never beyond what was announced.
+            let capacity = (open.bytes.len() * 2).max(MAX_PAYLOAD * 2).clamp(n, open.total);
+            open.bytes.reserve_exact(capacity - open.bytes.len());
+        }
+        open.bytes.extend_from_slice(payload);
+        if has_more {
+            return Ok(());
+        }
+        let Some(open) = self.close_open(key) else { return Ok(()) };
+        let message = Message::from_bytes(&Bytes::from(open.bytes), open.flags & frame_flag::ATTACHMENTS != 0);
+        if is_response {
+            return self.take_response(FrameHeader { flags: open.flags, ..header }, message);
+        }
+        self.take_request(header.id, message, open.turn);
+        Ok(())
+    }
+
+    fn close_open(&mut self, key: (bool, u64)) -> Option<Open> {
+        let open = self.open.remove(&key)?;
+        if open.is_begun {
+            self.begun -= open.total as u64;
+        }
+        Some(open)
+    }
+
+    /// Gives credit for what was taken in, a quarter of the window at a time.
+    fn give_credit(&mut self) {
+        if self.taken * 4 >= self.connection.limits.window() as u64 {
+            let taken = std::mem::take(&mut self.taken);
+            self.credit += taken;
+            let mut state = lock(&self.connection.state);
+            state.outgoing.push(frame_type::WINDOW, 0, 0, |out| out.extend_from_slice(&taken.to_le_bytes()));
+        }
+    }
+
+    /// The peer sends nothing more.
+    fn at_end(self) {
+        self.connection.end(Ended::lost("the peer closed the connection"));
+    }
+
+    fn give_up(self, fatal: Fatal) {
+        let connection = self.connection;
+        let peer = connection.peer_name();
+        match fatal {
+            Fatal::Ended(ended) => connection.end(ended),
+            Fatal::Frame(error) => {
+                tracing::warn!(%peer, "closing the connection: {error}");
+                connection.end_for(GoAwayReason::Protocol, &error.to_string());
+            }
+            Fatal::Protocol(message) => {
+                tracing::warn!(%peer, "closing the connection: {message}");
+                connection.end_for(GoAwayReason::Protocol, message);
+            }
+            Fatal::TooMuch(message) => {
+                tracing::warn!(%peer, "closing the connection: {message}");
+                connection.end_for(GoAwayReason::TooMuch, message);
+            }
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The end of a connection that loses no answer.
+//!
+//! ```text
+//! goaway (no new calls) ─▶ one round trip ─▶ goaway (the last call that was accepted) ─▶ accepted calls end
+//!   ─▶ everything is written ─▶ half-close ─▶ read to the end, 2 s at most ─▶ close
+//! ```
+//!
+//! Closing a socket with unread input resets it, and a reset throws away what the other end has not read yet: hence the
+//! half-close, and the reading to the end.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use rmi_core::frame::GoAwayReason;
+use rmi_core::kind::Kind;
+
+use super::{Connection, Ended};
+use crate::limits::{ALIVE_CHECK, LINGER};
+use crate::sync::lock;
+
+impl Connection {
+    /// Ends the connection when its calls have ended, at `at` at the latest; then the rest is cancelled and told.
+    ///
+    /// For [`GoAwayReason::Shutdown`] the peer learns which of its calls will not be executed. For the others it is
+    /// waited for until the peer takes no new calls either.
+    pub(crate) async fn wind_down(self: Arc<Self>, reason: GoAwayReason, at: Option<Instant>) {
+        self.say_goaway(reason, "");
+        self.flush(true);
+        let is_shutdown = reason == GoAwayReason::Shutdown;
+        if is_shutdown {
+            // Whatever the peer sent before it knew is here when its pong is.
+            self.within(Some(self.clock.now() + ALIVE_CHECK), self.ping()).await;
+            {
+                let mut state = lock(&self.state);
+                state.last_accepted = state.last_request;
+            }
+            self.say_goaway(reason, "");
+            self.flush(true);
+        }
+        let calls_ended = self.wait_until(|state| {
+            let is_alone = is_shutdown || state.goaway.is_some();
+            (is_alone && state.pending.n_waiting() == 0 && self.serving.n_running() == 0).then_some(())
+        });
+        if !self.within(at, calls_ended).await {
+            self.stop_running();
+            self.give_up_all(if is_shutdown { Kind::LocalShutdown } else { Kind::ConnectionLost });
+        }
+        lock(&self.state).is_finishing = true;
+        self.flush(true);
+        // The reader ends the connection when it has read to the end.
+        let ended = self.wait_until(|_| None::<()>);
+        self.within(Some(self.clock.now() + LINGER), ended).await;
+        self.end(Ended::new(Kind::ConnectionLost, "the connection was closed"));
+    }
+
+    /// Waits for something, but not beyond `at`. Whether it happened.
+    async fn within<T>(&self, at: Option<Instant>, what: impl Future<Output = T>) -> bool {
+        let Some(at) = at else {
+            what.await;
+            return true;
+        };
+        tokio::select! {
+            _ = what => true,
+            () = self.clock.sleep_until(at) => false,
+        }
+    }
+
+    fn give_up_all(&self, kind: Kind) {
+        let mut told = Vec::new();
+        {
+            let mut state = lock(&self.state);
+            for id in state.pending.waiting(|_, _| true) {
+                told.extend(self.give_up(&mut state, id, kind, "this node ended the connection"));
+            }
+        }
+        self.tell(told);
+    }
+}

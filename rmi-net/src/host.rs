@@ -1,0 +1,274 @@
+//! What a node offers: its services by name, the pools on which methods run, and the budgets that bound them.
+//!
+//! One per node, shared by its connections. A name is looked up once, as a whole (`"Service.method"`); a bare method
+//! name resolves where exactly one service has it. Services come and go at run time.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use rmi_core::context::Slot;
+use rmi_core::descriptor::{Execution, MethodDescriptor, ServiceDescriptor};
+use rmi_core::kind::Kind;
+use rmi_core::message::MAX_METHOD_NAME;
+use rmi_core::service::{AnyService, Rejection};
+use rmi_core::suggest;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::limits::Limits;
+use crate::sync::lock;
+
+/// The name of the service that each node has.
+pub(crate) const BUILT_IN: &str = "rmi";
+
+#[derive(Debug)]
+pub(crate) struct Host {
+    node: Arc<str>,
+    services: RwLock<Services>,
+    /// Methods that run.
+    n_running: AtomicUsize,
+    /// Bytes that the requests of running methods hold.
+    memory: AtomicUsize,
+    limits: Limits,
+    blocking: Arc<Semaphore>,
+    compute: Arc<Semaphore>,
+}
+
+#[derive(Default)]
+struct Services {
+    by_name: BTreeMap<String, Arc<dyn AnyService>>,
+    /// By `"Service.method"`.
+    methods: HashMap<String, Method>,
+}
+
+impl std::fmt::Debug for Services {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.by_name.keys()).finish()
+    }
+}
+
+/// A method that was found.
+#[derive(Clone)]
+pub(crate) struct Method {
+    pub(crate) service: Arc<dyn AnyService>,
+    pub(crate) descriptor: &'static MethodDescriptor,
+    /// `"Service.method"`.
+    pub(crate) full_name: Arc<str>,
+}
+
+impl Method {
+    pub(crate) fn service_descriptor(&self) -> &'static ServiceDescriptor {
+        self.service.descriptor()
+    }
+
+    /// The name under which the service is offered here.
+    pub(crate) fn service_name(&self) -> &str {
+        self.full_name.rsplit_once('.').map_or("", |(service, _)| service)
+    }
+
+    /// Whether a caller with these roles may call it.
+    pub(crate) fn allows(&self, roles: &[String]) -> bool {
+        let has = |role: Option<&str>| role.is_none_or(|role| roles.iter().any(|held| held == role));
+        has(self.service_descriptor().allowed_role()) && has(self.descriptor.allowed_role())
+    }
+}
+
+/// Why a service cannot be offered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The name is taken.
+    #[error("a service named `{0}` is offered already: `unserve` it first, or use `serve_as` with another name")]
+    NameTaken(String),
+    /// The name is not allowed.
+    #[error(
+        "`{0}` cannot be the name of a service: it must be 1 to 128 characters without blanks, and not begin with `rmi`"
+    )]
+    BadName(String),
+}
+
+impl Host {
+    pub(crate) fn new(node: Arc<str>, limits: Limits) -> Self {
+        Self {
+            node,
+            services: RwLock::default(),
+            n_running: AtomicUsize::new(0),
+            memory: AtomicUsize::new(0),
+            blocking: Arc::new(Semaphore::new(limits.blocking_threads())),
+            compute: Arc::new(Semaphore::new(limits.compute_threads())),
+            limits,
+        }
+    }
+
+    /// The name of the node.
+    pub(crate) fn node(&self) -> &Arc<str> {
+        &self.node
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Offers a service.
+    pub(crate) fn serve(&self, name: &str, service: Arc<dyn AnyService>) -> Result<(), ServeError> {
+        let is_bad = name.is_empty() || name.len() > 128 || name.chars().any(char::is_whitespace);
+        if is_bad || name.starts_with(BUILT_IN) {
+            return Err(ServeError::BadName(name.to_owned()));
+        }
+        self.serve_any(name, service)
+    }
+
+    /// Offers a service under any name.
+    pub(crate) fn serve_any(&self, name: &str, service: Arc<dyn AnyService>) -> Result<(), ServeError> {
+        let mut services = self.services.write().unwrap_or_else(PoisonError::into_inner);
+        if services.by_name.contains_key(name) {
+            return Err(ServeError::NameTaken(name.to_owned()));
+        }
+        for descriptor in service.descriptor().methods() {
+            let full_name: Arc<str> = format!("{name}.{}", descriptor.name()).into();
+            let method = Method { service: Arc::clone(&service), descriptor, full_name: Arc::clone(&full_name) };
+            services.methods.insert(full_name.to_string(), method);
+        }
+        services.by_name.insert(name.to_owned(), service);
+        Ok(())
+    }
+
+    /// Takes a service away; calls that run go on. Whether it was there.
+    pub(crate) fn unserve(&self, name: &str) -> bool {
+        if name == BUILT_IN {
+            return false;
+        }
+        let mut services = self.services.write().unwrap_or_else(PoisonError::into_inner);
+        let was_there = services.by_name.remove(name).is_some();
+        services.methods.retain(|_, method| method.service_name() != name);
+        was_there
+    }
+
+    /// The services, by name, without the built-in one.
+    pub(crate) fn services(&self) -> Vec<(String, &'static ServiceDescriptor)> {
+        let services = self.services.read().unwrap_or_else(PoisonError::into_inner);
+        let offered = services.by_name.iter().filter(|(name, _)| *name != BUILT_IN);
+        offered.map(|(name, service)| (name.clone(), service.descriptor())).collect()
+    }
+
+    /// Finds a method by its whole name, or by its bare name where that is unique.
+    pub(crate) fn resolve(&self, name: &str) -> Result<Method, Rejection> {
+        let services = self.services.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(method) = services.methods.get(name) {
+            return Ok(method.clone());
+        }
+        let not_found = |message| Err(Rejection::new(Kind::NoSuchMethod, message));
+        if name.len() > MAX_METHOD_NAME {
+            return not_found("the name of the method is too long".to_owned());
+        }
+        match name.rsplit_once('.') {
+            Some((service, method)) => not_found(self.explain(&services, service, method)),
+            None => {
+                let mut found: Vec<&Method> = services
+                    .methods
+                    .values()
+                    .filter(|method| method.descriptor.name() == name && method.service_name() != BUILT_IN)
+                    .collect();
+                found.sort_by(|a, b| a.full_name.cmp(&b.full_name));
+                match found.as_slice() {
+                    [] => {
+                        let methods = services.methods.values();
+                        let names = methods.filter(|m| m.service_name() != BUILT_IN).map(|m| m.descriptor.name());
+                        let hint = did_you_mean(suggest::closest(name, names));
+                        not_found(format!("no service of node `{}` has a method `{name}`{hint}", self.node))
+                    }
+                    [method] => Ok((*method).clone()),
+                    several => {
+                        let names: Vec<_> = several.iter().map(|method| format!("`{}`", method.full_name)).collect();
+                        not_found(format!("`{name}` is not unique: write {}", names.join(" or ")))
+                    }
+                }
+            }
+        }
+    }
+
+    fn explain(&self, services: &Services, service: &str, method: &str) -> String {
+        match services.by_name.get(service) {
+            Some(found) => {
+                let names = found.descriptor().methods().iter().map(|method| method.name());
+                let hint = did_you_mean(suggest::closest(method, names));
+                format!("service `{service}` has no method `{method}`{hint}")
+            }
+            None => {
+                let names = services.by_name.keys().map(String::as_str);
+                let hint = did_you_mean(suggest::closest(service, names));
+                format!("node `{}` has no service `{service}`{hint}", self.node)
+            }
+        }
+    }
+
+    /// Takes what a call needs, or says that the node is busy.
+    pub(crate) fn admit(self: &Arc<Self>, memory: usize) -> Result<Admission, Rejection> {
+        let busy = |message| Err(Rejection::new(Kind::Busy, message));
+        // One message always fits an empty budget.
+        let held = self.memory.fetch_add(memory, Ordering::AcqRel);
+        let n_running = self.n_running.fetch_add(1, Ordering::AcqRel);
+        let admission = Admission { host: Arc::clone(self), memory };
+        if n_running >= self.limits.running_calls() {
+            return busy(format!("{n_running} calls run on node `{}`", self.node));
+        }
+        if held > 0 && held + memory > self.limits.memory_per_node() {
+            return busy(format!("the requests on node `{}` hold {held} bytes", self.node));
+        }
+        Ok(admission)
+    }
+
+    /// The pool for methods of this kind, if they run on one.
+    pub(crate) fn pool(&self, execution: Execution) -> Option<&Arc<Semaphore>> {
+        match execution {
+            Execution::Blocking => Some(&self.blocking),
+            Execution::Compute => Some(&self.compute),
+            _ => None,
+        }
+    }
+}
+
+fn did_you_mean(candidate: Option<&str>) -> String {
+    candidate.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
+}
+
+/// A running call's part of the node's budgets. Lives as long as the method.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    host: Arc<Host>,
+    pub(crate) memory: usize,
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.host.memory.fetch_sub(self.memory, Ordering::AcqRel);
+        self.host.n_running.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// A thread's place in a pool.
+#[derive(Debug)]
+pub(crate) struct PoolSlot {
+    pool: Arc<Semaphore>,
+    permit: Mutex<Option<OwnedSemaphorePermit>>,
+    runtime: Handle,
+}
+
+impl PoolSlot {
+    pub(crate) fn new(pool: Arc<Semaphore>, permit: OwnedSemaphorePermit, runtime: Handle) -> Self {
+        Self { pool, permit: Mutex::new(Some(permit)), runtime }
+    }
+}
+
+impl Slot for PoolSlot {
+    fn give_back(&self) {
+        drop(lock(&self.permit).take());
+    }
+
+    fn take_again(&self) {
+        // The pool is never closed. Without a permit the method goes on all the same: it is one thread too many.
+        let permit = self.runtime.block_on(Arc::clone(&self.pool).acquire_owned()).ok();
+        *lock(&self.permit) = permit;
+    }
+}

@@ -1,0 +1,287 @@
+//! Who is there: what a program sees of the other nodes.
+
+mod events;
+mod table;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rmi_core::hello::{InstanceId, NodeRecord, Role};
+
+pub use self::events::{PeerEvent, PeerEvents};
+pub(crate) use self::table::{Admitted, PeerTable, Target};
+use crate::limits::WAIT_TIMEOUT;
+use crate::node::NodeInner;
+
+/// How a peer stands to this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PeerState {
+    /// Others have told of it; there has been no connection yet.
+    Known,
+    /// There is a connection.
+    Connected,
+    /// The connection was lost; it is redialled.
+    Lost,
+    /// It said goodbye.
+    Left,
+}
+
+/// A peer as this node knows it: data, as of one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerInfo {
+    pub(crate) record: Arc<NodeRecord>,
+    pub(crate) state: PeerState,
+}
+
+impl PeerInfo {
+    /// Its name. Two nodes can have the same.
+    pub fn name(&self) -> &str {
+        &self.record.name
+    }
+
+    /// Its process: a restart gives another one.
+    pub fn instance(&self) -> InstanceId {
+        self.record.instance
+    }
+
+    /// The kind of node, as its program calls it; empty if it does not.
+    pub fn node_type(&self) -> &str {
+        &self.record.node_type
+    }
+
+    /// Whether it listens, or is only a client.
+    pub fn role(&self) -> Role {
+        self.record.role
+    }
+
+    /// Where it can be reached.
+    pub fn addresses(&self) -> &[String] {
+        &self.record.addresses
+    }
+
+    /// The name of its host.
+    pub fn machine(&self) -> &str {
+        &self.record.machine
+    }
+
+    /// Its process's number on that host.
+    pub fn pid(&self) -> u32 {
+        self.record.pid
+    }
+
+    /// The names of its services, as of its last Hello.
+    pub fn services(&self) -> &[String] {
+        &self.record.services
+    }
+
+    /// What its program says about it.
+    pub fn labels(&self) -> &BTreeMap<String, String> {
+        &self.record.labels
+    }
+
+    /// How it stands to this node.
+    pub fn state(&self) -> PeerState {
+        self.state
+    }
+
+    /// Whether there is a connection.
+    pub fn is_connected(&self) -> bool {
+        self.state == PeerState::Connected
+    }
+}
+
+/// The peers as of one moment, ordered by name. Clients are not among them; see [`Peers::clients`].
+///
+/// ```no_run
+/// # async fn f(node: rmi_net::Node) -> Result<(), Box<dyn std::error::Error>> {
+/// let workers = node.peers().filter(|peer| peer.node_type() == "worker");
+/// println!("{} of {} are connected", workers.connected(), workers.len());
+/// node.peers().wait_for(|peers| peers.connected() >= 3).await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Peers {
+    node: Arc<NodeInner>,
+    members: Vec<PeerInfo>,
+    clients: Vec<PeerInfo>,
+}
+
+impl Peers {
+    pub(crate) fn new(node: Arc<NodeInner>) -> Self {
+        let (mut members, mut clients) = (Vec::new(), Vec::new());
+        for info in node.infos() {
+            match info.role() {
+                Role::Client => clients.push(info),
+                _ => members.push(info),
+            }
+        }
+        let by_name = |a: &PeerInfo, b: &PeerInfo| (a.name(), a.instance()).cmp(&(b.name(), b.instance()));
+        members.sort_by(by_name);
+        clients.sort_by(by_name);
+        Self { node, members, clients }
+    }
+
+    /// How many there are; this node is not counted.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// How many are connected.
+    pub fn connected(&self) -> usize {
+        self.members.iter().filter(|peer| peer.is_connected()).count()
+    }
+
+    /// The peers, ordered by name.
+    pub fn iter(&self) -> std::slice::Iter<'_, PeerInfo> {
+        self.members.iter()
+    }
+
+    /// The clients that are connected to this node.
+    pub fn clients(&self) -> &[PeerInfo] {
+        &self.clients
+    }
+
+    /// Those for which `wanted` holds.
+    #[must_use]
+    pub fn filter(mut self, mut wanted: impl FnMut(&PeerInfo) -> bool) -> Self {
+        self.members.retain(|peer| wanted(peer));
+        self.clients.retain(|peer| wanted(peer));
+        self
+    }
+
+    /// Those with this name: more than one if two nodes have the same.
+    #[must_use]
+    pub fn named(self, name: &str) -> Self {
+        self.filter(|peer| peer.name() == name)
+    }
+
+    /// Those of this type.
+    #[must_use]
+    pub fn of_type(self, node_type: &str) -> Self {
+        self.filter(|peer| peer.node_type() == node_type)
+    }
+
+    /// Those on this host.
+    #[must_use]
+    pub fn on_machine(self, machine: &str) -> Self {
+        self.filter(|peer| peer.machine() == machine)
+    }
+
+    /// Those that offer this service.
+    #[must_use]
+    pub fn with_service(self, service: &str) -> Self {
+        self.filter(|peer| peer.services().iter().any(|offered| offered == service))
+    }
+
+    /// Those with this label.
+    #[must_use]
+    pub fn with_label(self, label: &str, value: &str) -> Self {
+        self.filter(|peer| peer.labels().get(label).is_some_and(|found| found == value))
+    }
+
+    /// Handles to call them, each bound to its instance.
+    pub fn to_peers(&self) -> Vec<crate::Peer> {
+        self.members.iter().map(|info| crate::Peer::pinned_to(&self.node, info)).collect()
+    }
+
+    /// Waits until the table of the node satisfies `condition`, 30 s at most.
+    ///
+    /// The condition sees the whole table, as `node.peers()` gives it, each time something changes.
+    ///
+    /// # Errors
+    /// If that does not happen in time, or the node is shut down.
+    pub fn wait_for<F: FnMut(&Peers) -> bool>(self, condition: F) -> WaitFor<F> {
+        WaitFor { node: self.node, condition, timeout: WAIT_TIMEOUT }
+    }
+}
+
+impl<'a> IntoIterator for &'a Peers {
+    type Item = &'a PeerInfo;
+    type IntoIter = std::slice::Iter<'a, PeerInfo>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl fmt::Debug for Peers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peers").field("members", &self.members).field("clients", &self.clients).finish()
+    }
+}
+
+/// A condition on the peers that is waited for: await it, or [`wait`](Self::wait) on a thread that is not async.
+#[must_use = "nothing is waited for until it is awaited"]
+pub struct WaitFor<F> {
+    node: Arc<NodeInner>,
+    condition: F,
+    timeout: Duration,
+}
+
+/// What was waited for did not come.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WaitError {
+    /// The time was over.
+    #[error("nothing of the kind came within {} s; {seen}", timeout.as_secs_f32())]
+    TimedOut {
+        /// How long was waited.
+        timeout: Duration,
+        /// What was there instead, for people.
+        seen: String,
+    },
+    /// The node was shut down.
+    #[error("the node was shut down")]
+    Shutdown,
+    /// The thread belongs to an async runtime.
+    #[error("this thread belongs to an async runtime: write `.await` instead of `.wait()`")]
+    WouldBlock,
+}
+
+impl<F: FnMut(&Peers) -> bool> WaitFor<F> {
+    /// Waits for this long instead of 30 s.
+    pub fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
+    async fn run(mut self) -> Result<Peers, WaitError> {
+        let node = Arc::clone(&self.node);
+        node.wait_for(self.timeout, move |node| {
+            let peers = Peers::new(Arc::clone(node));
+            (self.condition)(&peers).then_some(peers)
+        })
+        .await
+    }
+
+    /// Blocks this thread until it is so.
+    ///
+    /// # Errors
+    /// As when it is awaited, and [`WaitError::WouldBlock`] on a thread of an async runtime.
+    pub fn wait(self) -> Result<Peers, WaitError> {
+        let node = Arc::clone(&self.node);
+        node.block_on(self.run()).ok_or(WaitError::WouldBlock)?
+    }
+}
+
+impl<F: FnMut(&Peers) -> bool + Send + 'static> IntoFuture for WaitFor<F> {
+    type Output = Result<Peers, WaitError>;
+    type IntoFuture = crate::seam::BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+impl<F> fmt::Debug for WaitFor<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WaitFor").field("timeout", &self.timeout).finish_non_exhaustive()
+    }
+}
