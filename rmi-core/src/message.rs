@@ -277,7 +277,8 @@ impl<'a> IncomingRequest<'a> {
             return Err(ScanError::Expected("the name of a method"));
         }
         request.method = scanner.str()?;
-        if n_elements > 1 {
+        // Nil stands for the default of each element behind the name.
+        if n_elements > 1 && !scanner.nil() {
             request.args = scanner.value()?;
             Scanner::new(request.args).array()?;
         }
@@ -289,7 +290,7 @@ impl<'a> IncomingRequest<'a> {
         if n_elements > 3 && !scanner.nil() {
             request.remaining = Some(Duration::from_millis(scanner.uint()?).min(MAX_TIMEOUT));
         }
-        if n_elements > 4 {
+        if n_elements > 4 && !scanner.nil() {
             request.flags = scanner.uint()?;
         }
         if n_elements > 5 && !scanner.nil() {
