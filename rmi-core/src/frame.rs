@@ -134,7 +134,6 @@ impl FrameHeader {
 
     fn payload_len(length: u32) -> Result<usize, FrameError> {
         let payload_len = (length as usize).checked_sub(HEADER_LEN - 4);
-        // The opening of a message has the message's length in front.
         payload_len.filter(|len| *len <= MAX_PAYLOAD).ok_or(FrameError::BadLength(length))
     }
 
@@ -282,11 +281,11 @@ pub fn decode_window(payload: &[u8]) -> Result<u64, FrameError> {
 /// Takes the message's length off the payload of an opening.
 ///
 /// # Errors
-/// [`FrameError::BadPayload`] if it is missing, or the opening is not one.
+/// [`FrameError::BadPayload`] if it is missing, or no bytes of the message follow it, or too many, or all.
 pub fn split_opening(payload: &[u8]) -> Result<(u64, &[u8]), FrameError> {
     let (total, first) = payload.split_first_chunk().ok_or(FrameError::BadPayload(frame_type::REQUEST))?;
     let total = u64::from_le_bytes(*total);
-    if first.len() > MAX_OPENING || first.len() as u64 >= total {
+    if first.is_empty() || first.len() > MAX_OPENING || first.len() as u64 >= total {
         return Err(FrameError::BadPayload(frame_type::REQUEST));
     }
     Ok((total, first))
