@@ -12,7 +12,7 @@ use crate::frame::VERSIONS;
 use crate::pack;
 use crate::scan::{ScanError, Scanner};
 
-/// The random number by which a running process is known. A restart gives another one.
+/// The random number by which a running process is known. A restart gives another one. Never 0 on the wire.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InstanceId(pub u64);
 
@@ -58,6 +58,15 @@ pub struct PeerLimits {
     pub reassembly: u64,
 }
 
+impl PeerLimits {
+    /// The smallest limit of a message: an exception of which only the kind is left fits.
+    pub const MIN_MESSAGE: u64 = 1 << 10;
+
+    /// The smallest window: two parts of the smallest size, so that one can go out while the other is being taken in.
+    pub const MIN_WINDOW: u64 = 8 << 10;
+}
+
+/// Part of the wire format: what a Hello that leaves a limit out says.
 impl Default for PeerLimits {
     fn default() -> Self {
         Self { message: 8 << 20, in_flight: 1024, window: 512 << 10, reassembly: 64 << 20 }
@@ -177,12 +186,13 @@ impl Hello {
         }
     }
 
-    /// Reads the payload. Everything but the versions has a default.
+    /// Reads the payload. Everything but the versions and the instance has a default.
     ///
     /// # Errors
-    /// If the payload is no such map.
+    /// If the payload is no such map, or a limit is so small that messages could never pass.
     pub fn decode(payload: &[u8]) -> Result<Self, ScanError> {
         let mut hello = Self::new("", NodeRecord::new(InstanceId(0), ""), PeerLimits::default());
+        hello.features = 0;
         let mut has_versions = false;
         read_map(payload, |key, value| {
             match key {
@@ -212,7 +222,15 @@ impl Hello {
             }
             Ok(())
         })?;
-        if has_versions { Ok(hello) } else { Err(ScanError::Expected("the oldest and the newest version")) }
+        let PeerLimits { message, window, .. } = hello.limits;
+        match () {
+            () if !has_versions => Err(ScanError::Expected("the oldest and the newest version")),
+            // Two nodes without one would be taken for the same.
+            () if hello.node.instance == InstanceId(0) => Err(ScanError::Expected("an instance id")),
+            () if message < PeerLimits::MIN_MESSAGE => Err(ScanError::Expected("a message limit of at least 1 KiB")),
+            () if window < PeerLimits::MIN_WINDOW => Err(ScanError::Expected("a window of at least 8 KiB")),
+            () => Ok(hello),
+        }
     }
 }
 
@@ -345,12 +363,26 @@ mod tests {
 
     #[test]
     fn unknown_keys_are_skipped_and_missing_ones_have_defaults() {
-        // {0: [1, 3], 99: {"x": []}, "name": 1}
-        let bytes = [0x83, 0, 0x92, 1, 3, 99, 0x81, 0xa1, b'x', 0x90, 0xa4, b'n', b'a', b'm', b'e', 1];
+        // {0: [1, 3], 5: 7, 99: {"x": []}, "name": 1}
+        let bytes = [0x84, 0, 0x92, 1, 3, 5, 7, 99, 0x81, 0xa1, b'x', 0x90, 0xa4, b'n', b'a', b'm', b'e', 1];
         let hello = Hello::decode(&bytes).unwrap();
         assert_eq!(hello.versions, (1, 3));
         assert_eq!(hello.limits, PeerLimits::default());
         assert!(Hello::decode(&[0x80]).is_err());
+    }
+
+    #[test]
+    fn hello_without_an_instance_or_with_limits_that_block_is_refused() {
+        let refused = |change: fn(&mut Hello)| {
+            let mut hello = hello();
+            change(&mut hello);
+            let mut bytes = BytesMut::new();
+            hello.encode(&mut bytes);
+            Hello::decode(&bytes).unwrap_err().to_string()
+        };
+        assert_eq!(refused(|hello| hello.node.instance = InstanceId(0)), "expected an instance id");
+        assert_eq!(refused(|hello| hello.limits.message = 1023), "expected a message limit of at least 1 KiB");
+        assert_eq!(refused(|hello| hello.limits.window = 8191), "expected a window of at least 8 KiB");
     }
 
     #[test]
