@@ -8,7 +8,7 @@ use std::fmt;
 
 use bytes::BytesMut;
 
-use crate::frame::VERSIONS;
+use crate::frame::{MAX_PAYLOAD, VERSIONS};
 use crate::pack;
 use crate::scan::{ScanError, Scanner};
 
@@ -310,16 +310,39 @@ fn read_map<'a>(
     Ok(())
 }
 
-/// Writes the payload of a peers frame: an array of records. No more than [`MAX_RECORDS`].
-pub fn encode_records<'a>(records: impl ExactSizeIterator<Item = &'a NodeRecord>, out: &mut BytesMut) {
-    pack::array(out, records.len());
+/// Writes the payload of a peers frame: an array of the first records that fit one. Gives back how many these are; at
+/// least one, if there are any that are smaller than a frame, so that the rest can go into further frames.
+///
+/// A record that is larger than a frame is counted, and left out.
+pub fn encode_records<'a>(records: impl IntoIterator<Item = &'a NodeRecord>, out: &mut BytesMut) -> usize {
+    // The header of the array has three bytes at most.
+    let room = MAX_PAYLOAD - 3;
+    let mut encoded = BytesMut::new();
+    let (mut n_done, mut n_encoded) = (0, 0);
     for record in records {
-        pack::map(out, NODE_KEYS);
-        encode_node(record, out);
+        let start = encoded.len();
+        pack::map(&mut encoded, NODE_KEYS);
+        encode_node(record, &mut encoded);
+        if encoded.len() > room {
+            let would_never_fit = encoded.len() - start > room;
+            encoded.truncate(start);
+            if !would_never_fit {
+                break;
+            }
+        } else {
+            n_encoded += 1;
+        }
+        n_done += 1;
+        if n_encoded == MAX_RECORDS {
+            break;
+        }
     }
+    pack::array(out, n_encoded);
+    out.extend_from_slice(&encoded);
+    n_done
 }
 
-/// Reads the payload of a peers frame. Records beyond [`MAX_RECORDS`] are skipped.
+/// Reads the payload of a peers frame. Records beyond [`MAX_RECORDS`], and those without an instance, are skipped.
 ///
 /// # Errors
 /// If the payload is no array of maps.
@@ -333,7 +356,9 @@ pub fn decode_records(payload: &[u8]) -> Result<Vec<NodeRecord>, ScanError> {
     for _ in 0..n_records {
         let mut node = NodeRecord::new(InstanceId(0), "");
         read_map(scanner.value()?, |key, value| decode_node_key(&mut node, key, value))?;
-        records.push(node);
+        if node.instance != InstanceId(0) {
+            records.push(node);
+        }
     }
     Ok(records)
 }
@@ -383,6 +408,27 @@ mod tests {
         assert_eq!(refused(|hello| hello.node.instance = InstanceId(0)), "expected an instance id");
         assert_eq!(refused(|hello| hello.limits.message = 1023), "expected a message limit of at least 1 KiB");
         assert_eq!(refused(|hello| hello.limits.window = 8191), "expected a window of at least 8 KiB");
+    }
+
+    #[test]
+    fn records_that_do_not_fit_one_frame_are_left_for_the_next() {
+        let record = |instance, len| NodeRecord::new(InstanceId(instance), "n".repeat(len));
+        let frames = |records: &[NodeRecord]| {
+            let mut counts = Vec::new();
+            let mut rest = records;
+            while !rest.is_empty() {
+                let mut bytes = BytesMut::new();
+                let n = encode_records(rest, &mut bytes);
+                assert!(bytes.len() <= MAX_PAYLOAD && n > 0);
+                counts.push((n, decode_records(&bytes).unwrap().len()));
+                rest = &rest[n..];
+            }
+            counts
+        };
+        assert_eq!(frames(&vec![record(1, 1); 130]), [(64, 64), (64, 64), (2, 2)]);
+        assert_eq!(frames(&vec![record(1, 30_000); 3]), [(2, 2), (1, 1)]);
+        assert_eq!(frames(&[record(1, 1), record(1, 70_000), record(1, 1)]), [(3, 2)]);
+        assert_eq!(decode_records(&[0x91, 0x80]).unwrap(), []);
     }
 
     #[test]
