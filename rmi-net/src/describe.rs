@@ -2,9 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
-use rmi_core::descriptor::{
-    Execution, MethodDescriptor, ParamDescriptor, ParamKind as Kind, ServiceDescriptor,
-};
+use rmi_core::descriptor::{Execution, MethodDescriptor, ParamDescriptor, ParamKind as Kind, ServiceDescriptor};
 use rmi_core::payload::Payload;
 use rmi_core::reply::reply_value;
 use rmi_core::service::{AnyService, Call, Dispatch, Rejection};
@@ -100,7 +98,8 @@ impl std::fmt::Display for MethodDescription {
                 write!(f, " = {default}")?;
             }
             let next = self.params.get(idx + 1);
-            if param.kind == ParamKind::PositionalOnly && next.is_none_or(|next| next.kind != ParamKind::PositionalOnly) {
+            if param.kind == ParamKind::PositionalOnly && next.is_none_or(|next| next.kind != ParamKind::PositionalOnly)
+            {
                 write!(f, ", /")?;
             }
         }
@@ -114,9 +113,10 @@ impl NodeDescription {
             host.services().iter().map(|(name, descriptor)| ServiceDescription::of(name, descriptor)).collect();
         let encoded = Payload::encode(&services).unwrap_or_default();
         // FNV-1a (Fowler, Noll, Vo): the same on every machine and in every version.
-        let hash = encoded.body().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+        let hash = encoded
+            .body()
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
         Self { name: host.node().to_string(), services, hash }
     }
 }

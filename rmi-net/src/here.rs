@@ -155,12 +155,7 @@ impl Here {
         Ok((dispatch, scope, method.descriptor.execution()))
     }
 
-    async fn finish(
-        &self,
-        dispatch: Dispatch,
-        scope: Scope,
-        execution: rmi_core::descriptor::Execution,
-    ) -> Response {
+    async fn finish(&self, dispatch: Dispatch, scope: Scope, execution: rmi_core::descriptor::Execution) -> Response {
         let method = match dispatch {
             Dispatch::Done(response) => return response,
             Dispatch::Task(future) => return MethodTask::new(scope, future).await,

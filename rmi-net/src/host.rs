@@ -106,10 +106,6 @@ impl Host {
         &self.node
     }
 
-    pub(crate) fn limits(&self) -> &Limits {
-        &self.limits
-    }
-
     /// Offers a service.
     pub(crate) fn serve(&self, name: &str, service: Arc<dyn AnyService>) -> Result<(), ServeError> {
         let is_bad = name.is_empty() || name.len() > 128 || name.chars().any(char::is_whitespace);

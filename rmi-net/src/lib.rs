@@ -1,12 +1,34 @@
-//! Nodes, peers and connections of RMI.
+//! Nodes, peers and connections of RMI. Programs use this crate through `rmi`.
+//!
+//! In reading order: [`Node`] and [`NodeBuilder`] (this process's endpoint), [`Peer`] and [`Peers`] (the others), then,
+//! inside, `peers::table` (who is there and whom to dial), `connection` (one full-duplex link), `host` (what is offered
+//! and where methods run), [`transport`] and [`seam`] (what is below).
+
 mod address;
+mod connect;
 mod connection;
+mod describe;
+mod here;
 mod host;
 mod limits;
+mod node;
+mod peer;
+mod peers;
+#[doc(hidden)]
 pub mod seam;
 mod sync;
+#[doc(hidden)]
 pub mod transport;
-pub use address::*;
+
+pub use address::{Address, AddressError, DEFAULT_PORT, IntoAddress};
+pub use connect::{Connect, ConnectError, connect};
 pub use connection::HandshakeError;
+pub use describe::{MethodDescription, NodeDescription, ParamDescription, ParamKind, ServiceDescription};
+#[doc(hidden)]
+pub use here::local;
 pub use host::ServeError;
 pub use limits::Limits;
+pub use node::{ConnectionSnapshot, LookupError, Node, NodeBuilder, PeerLookup, Shutdown, Snapshot, Start, StartError};
+pub use peer::Peer;
+pub use peers::{PeerEvent, PeerEvents, PeerInfo, PeerState, Peers, WaitError, WaitFor};
+pub use rmi_core::hello::{InstanceId, Role};

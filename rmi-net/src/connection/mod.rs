@@ -307,7 +307,7 @@ impl Connection {
             Err(error) => return Ok(Started::refused(error)),
         };
         let mut state = lock(&self.state);
-        if state.refusal().is_some() {
+        if state.refusal(request.scope.is_some()).is_some() {
             return Err(request);
         }
         if state.n_waiting_for_room > 0 || !self.has_room(&state, message.len(&request)) {
@@ -339,7 +339,7 @@ impl Connection {
                 place.as_mut().enable();
                 {
                     let state = lock(&this.state);
-                    if let Some(error) = state.refusal() {
+                    if let Some(error) = state.refusal(false) {
                         return Started::refused(error);
                     }
                     if this.has_room(&state, message.len(&request)) {
@@ -540,7 +540,22 @@ impl Connection {
 
     /// Tells the peer whom this node knows.
     pub(crate) fn send_peers<'a>(&self, records: impl ExactSizeIterator<Item = &'a NodeRecord>) {
-        lock(&self.state).outgoing.push(frame_type::PEERS, 0, 0, |out| rmi_core::hello::encode_records(records, out));
+        {
+            let mut state = lock(&self.state);
+            // As many as fit a frame; the rest follows in the next ones.
+            let records: Vec<&NodeRecord> = records.collect();
+            let mut rest = &records[..];
+            loop {
+                let mut n_written = 0;
+                state.outgoing.push(frame_type::PEERS, 0, 0, |out| {
+                    n_written = rmi_core::hello::encode_records(rest.iter().copied(), out);
+                });
+                rest = rest.get(n_written.max(1)..).unwrap_or_default();
+                if rest.is_empty() {
+                    break;
+                }
+            }
+        }
         self.flush(false);
     }
 
@@ -587,12 +602,14 @@ impl Connection {
 
 impl State {
     /// Why no call can go out, if none can.
-    fn refusal(&self) -> Option<CallError> {
+    fn refusal(&self, is_nested: bool) -> Option<CallError> {
         if let Some(ended) = &self.ended {
             return Some(ended.error(Class::NotExecuted));
         }
         let error = |kind, message: &str| Some(CallError::new(kind, message).with_class(Class::NotExecuted));
         match (self.said_goaway, self.goaway) {
+            // Methods that still run may need their peers.
+            (Some(GoAwayReason::Shutdown), None) if is_nested => None,
             (Some(GoAwayReason::Shutdown), _) => error(Kind::LocalShutdown, "this node is shutting down"),
             (_, Some(GoAwayReason::Shutdown)) => error(Kind::GoingAway, "the peer takes no new calls"),
             (_, Some(_)) | (Some(_), _) => error(Kind::ConnectionLost, "the connection is closing"),

@@ -198,11 +198,6 @@ fn take(row: &mut VecDeque<Bytes>, mut n: usize, mut each: impl FnMut(Bytes)) {
     }
 }
 
-/// Header and payload of a frame without a payload.
-pub(super) fn bare_frame(frame_type: u8, id: u64) -> [u8; HEADER_LEN] {
-    FrameHeader::new(frame_type, id, 0).encode()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

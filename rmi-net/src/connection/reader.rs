@@ -207,6 +207,9 @@ impl Reader {
     }
 
     fn response(&mut self, header: FrameHeader, payload: &[u8]) -> Result<(), Fatal> {
+        if self.open.contains_key(&(true, header.id)) {
+            return Err(Fatal::Protocol("a second answer to a call"));
+        }
         if header.has(frame_flag::MORE) {
             return self.open(header, payload, true);
         }

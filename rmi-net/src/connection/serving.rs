@@ -48,7 +48,7 @@ pub(super) struct Serving {
 
 /// How to stop a call that runs.
 #[derive(Debug)]
-struct Running {
+pub(super) struct Running {
     deadline: Option<Instant>,
     no_cancel: bool,
     one_way: bool,
@@ -119,14 +119,14 @@ impl Serving {
 
     /// The earliest deadline of the calls that run.
     pub(super) fn earliest(&self) -> Option<Instant> {
-        lock(&self.calls).values().filter_map(|call| call.deadline).min()
+        lock(&self.calls).values().filter(|call| !call.no_cancel).filter_map(|call| call.deadline).min()
     }
 
     /// Takes the calls out whose deadline has passed, or all of them: (id, name, whether an answer is wanted).
-    pub(super) fn stop_where(&self, mut wanted: impl FnMut(Option<Instant>) -> bool) -> Vec<(u64, Arc<str>, bool)> {
+    pub(super) fn stop_where(&self, mut wanted: impl FnMut(&Running) -> bool) -> Vec<(u64, Arc<str>, bool)> {
         let stopped: Vec<(u64, Running)> = {
             let mut calls = lock(&self.calls);
-            let ids: Vec<u64> = calls.iter().filter(|(_, call)| wanted(call.deadline)).map(|(id, _)| *id).collect();
+            let ids: Vec<u64> = calls.iter().filter(|(_, call)| wanted(call)).map(|(id, _)| *id).collect();
             ids.into_iter().filter_map(|id| Some((id, calls.remove(&id)?))).collect()
         };
         let told = |(id, call): (u64, Running)| {
@@ -338,7 +338,8 @@ impl Connection {
 
     /// Stops the calls whose deadline has passed.
     pub(super) fn expire_running(self: &Arc<Self>, now: Instant) {
-        let expired = self.serving.stop_where(|deadline| deadline.is_some_and(|deadline| deadline <= now));
+        let is_over = |call: &Running| !call.no_cancel && call.deadline.is_some_and(|deadline| deadline <= now);
+        let expired = self.serving.stop_where(is_over);
         self.tell_stopped(expired, Kind::Timeout, "the deadline passed while the method ran");
     }
 

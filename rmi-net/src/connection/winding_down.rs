@@ -53,6 +53,14 @@ impl Connection {
         self.end(Ended::new(Kind::ConnectionLost, "the connection was closed"));
     }
 
+    /// The peer winds the connection down: so does this side, unless it does already.
+    pub(crate) async fn wind_down_in_turn(self: Arc<Self>, reason: GoAwayReason) {
+        let is_first = lock(&self.state).said_goaway.is_none();
+        if is_first {
+            self.wind_down(reason, None).await;
+        }
+    }
+
     /// Waits for something, but not beyond `at`. Whether it happened.
     async fn within<T>(&self, at: Option<Instant>, what: impl Future<Output = T>) -> bool {
         let Some(at) = at else {

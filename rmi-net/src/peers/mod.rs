@@ -11,7 +11,7 @@ use std::time::Duration;
 use rmi_core::hello::{InstanceId, NodeRecord, Role};
 
 pub use self::events::{PeerEvent, PeerEvents};
-pub(crate) use self::table::{Admitted, PeerTable, Target};
+pub(crate) use self::table::{DialError, PeerTable, Target};
 use crate::limits::WAIT_TIMEOUT;
 use crate::node::NodeInner;
 

@@ -136,9 +136,8 @@ impl PeerTable {
     /// The newest node with this name, connected ones first.
     pub(crate) fn find(&self, name: &str) -> Option<PeerInfo> {
         let named = self.entries.values().filter(|entry| entry.record.name == name);
-        let best = named.max_by_key(|entry| {
-            (entry.link().is_some(), !matches!(entry.state, PeerState::Left), entry.age)
-        });
+        let best =
+            named.max_by_key(|entry| (entry.link().is_some(), !matches!(entry.state, PeerState::Left), entry.age));
         best.map(Entry::info)
     }
 
@@ -255,9 +254,8 @@ impl PeerTable {
 
     /// Other processes with the name of this one, and whether they cannot live beside it: they had the same address.
     fn namesakes(&self, info: &PeerInfo) -> Vec<(InstanceId, bool)> {
-        let shares_address = |entry: &Entry| {
-            entry.record.addresses.iter().any(|address| info.addresses().contains(address))
-        };
+        let shares_address =
+            |entry: &Entry| entry.record.addresses.iter().any(|address| info.addresses().contains(address));
         let others = self.entries.iter().filter(|(instance, entry)| {
             **instance != info.instance() && entry.record.name == info.name() && entry.is_proven
         });

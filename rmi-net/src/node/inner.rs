@@ -1,0 +1,464 @@
+//! What lives as long as a node.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use rmi_core::context::{Caller, Scope};
+use rmi_core::frame::GoAwayReason;
+use rmi_core::hello::{Hello, InstanceId, NodeRecord, Role};
+use rmi_core::service::{Service, erase};
+use tokio::runtime::{Handle, Runtime};
+use tokio::sync::{Notify, Semaphore, broadcast, watch};
+
+use super::{ConnectionSnapshot, Snapshot};
+use crate::address::Address;
+use crate::connection::{Connection, Greeting, Parts, Watcher};
+use crate::describe::BuiltIn;
+use crate::here::Here;
+use crate::host::{Host, ServeError};
+use crate::limits::{ALIVE_CHECK, Limits};
+use crate::peers::{PeerEvent, PeerInfo, PeerState, PeerTable, Peers, WaitError};
+use crate::seam::{Listener, Seams};
+use crate::sync::lock;
+
+/// Events that may wait for a slow watcher before it is told that it missed some.
+const EVENT_BACKLOG: usize = 1024;
+
+pub(crate) struct NodeInner {
+    pub(crate) name: Arc<str>,
+    pub(crate) cluster: String,
+    pub(crate) instance: InstanceId,
+    pub(crate) addresses: Vec<Address>,
+    pub(crate) limits: Limits,
+    pub(crate) default_timeout: Option<Duration>,
+    pub(crate) seams: Seams,
+    pub(crate) runtime: Handle,
+    pub(crate) allows_plaintext: bool,
+    pub(crate) host: Arc<Host>,
+    /// This node as its own peer.
+    pub(crate) here: Arc<Here>,
+    /// Without the names of the services, which come and go.
+    hello: Hello,
+    peers: Mutex<PeerTable>,
+    /// Counts the changes of the table of peers.
+    changes: watch::Sender<u64>,
+    /// `None` once the node has ended.
+    events: Mutex<Option<broadcast::Sender<PeerEvent>>>,
+    /// Told when there may be somebody to dial earlier than was thought, and when the node ends.
+    pub(crate) knock: Notify,
+    /// Handshakes that may go on at once.
+    pub(super) handshakes: Arc<Semaphore>,
+    is_stopping: AtomicBool,
+    /// Told when the node begins to end.
+    pub(super) stopping: Notify,
+    owned_runtime: Mutex<Option<Runtime>>,
+}
+
+/// What a builder has found out.
+pub(super) struct Settings {
+    pub(super) hello: Hello,
+    pub(super) addresses: Vec<Address>,
+    pub(super) seeds: Vec<Address>,
+    pub(super) limits: Limits,
+    pub(super) default_timeout: Option<Duration>,
+    pub(super) seams: Seams,
+    pub(super) runtime: Handle,
+    pub(super) owned_runtime: Option<Runtime>,
+    pub(super) allows_plaintext: bool,
+}
+
+/// What a connection knows of its caller for injected parameters.
+pub(crate) struct CallerLink {
+    node: Weak<NodeInner>,
+    /// `None` for the node's calls of itself.
+    connection: Option<Weak<Connection>>,
+    info: PeerInfo,
+}
+
+impl CallerLink {
+    pub(crate) fn node(&self) -> Option<Arc<NodeInner>> {
+        self.node.upgrade()
+    }
+
+    pub(crate) fn connection(&self) -> Option<&Weak<Connection>> {
+        self.connection.as_ref()
+    }
+
+    pub(crate) fn info(&self) -> &PeerInfo {
+        &self.info
+    }
+}
+
+impl NodeInner {
+    pub(super) fn new(settings: Settings) -> Arc<Self> {
+        let Settings {
+            hello,
+            addresses,
+            seeds,
+            limits,
+            default_timeout,
+            seams,
+            runtime,
+            owned_runtime,
+            allows_plaintext,
+        } = settings;
+        let name: Arc<str> = hello.node.name.as_str().into();
+        let instance = hello.node.instance;
+        let host = Arc::new(Host::new(Arc::clone(&name), limits.clone()));
+        BuiltIn::offer(&host);
+        let peers = PeerTable::new(instance, hello.node.addresses.clone(), seeds, limits.known_peers());
+        Arc::new_cyclic(|node| {
+            let info = PeerInfo { record: Arc::new(hello.node.clone()), state: PeerState::Connected };
+            let link = CallerLink { node: node.clone(), connection: None, info };
+            let here = Here {
+                host: Arc::clone(&host),
+                caller: Caller::new(Arc::clone(&name)).with_link(Arc::new(link)),
+                default_timeout,
+                runtime: Some((runtime.clone(), Arc::clone(&seams.clock))),
+            };
+            Self {
+                name,
+                cluster: hello.cluster.clone(),
+                instance,
+                addresses,
+                default_timeout,
+                seams,
+                runtime,
+                allows_plaintext,
+                host,
+                here: Arc::new(here),
+                hello,
+                peers: Mutex::new(peers),
+                changes: watch::Sender::new(0),
+                events: Mutex::new(Some(broadcast::Sender::new(EVENT_BACKLOG))),
+                knock: Notify::new(),
+                handshakes: Arc::new(Semaphore::new(limits.handshakes())),
+                is_stopping: AtomicBool::new(false),
+                stopping: Notify::new(),
+                owned_runtime: Mutex::new(owned_runtime),
+                limits,
+            }
+        })
+    }
+
+    /// Starts the node's tasks.
+    pub(super) fn run(self: &Arc<Self>, listeners: Vec<Box<dyn Listener>>) {
+        for listener in listeners {
+            self.runtime.spawn(super::knocking::accept(Arc::downgrade(self), listener));
+        }
+        self.runtime.spawn(super::knocking::knock(Arc::downgrade(self)));
+    }
+
+    /// The Hello as of now.
+    pub(super) fn hello(&self) -> Hello {
+        let mut hello = self.hello.clone();
+        let mut left = rmi_core::frame::MAX_HELLO / 2;
+        for (name, _) in self.host.services() {
+            // As many as fit: they are for filters only, calls ask the node itself.
+            left = left.saturating_sub(name.len() + 5);
+            if left > 0 {
+                hello.node.services.push(name);
+            }
+        }
+        hello
+    }
+
+    /// This node as a peer of itself.
+    pub(crate) fn info(&self) -> PeerInfo {
+        PeerInfo { record: Arc::new(self.hello().node), state: PeerState::Connected }
+    }
+
+    /// Whether the cluster is too large for a connection to each peer.
+    pub(super) fn is_large(&self) -> bool {
+        self.with_peers(|peers| peers.infos().len()) >= crate::limits::SMALL_CLUSTER
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Acquire)
+    }
+
+    pub(super) fn serve<M: 'static>(
+        &self,
+        name: Option<&str>,
+        service: Arc<impl Service<M>>,
+    ) -> Result<(), ServeError> {
+        let service = erase(service);
+        self.host.serve(name.unwrap_or(service.descriptor().name()), service)
+    }
+
+    /// Looks at or changes the table of peers.
+    pub(crate) fn with_peers<T>(&self, f: impl FnOnce(&mut PeerTable) -> T) -> T {
+        f(&mut lock(&self.peers))
+    }
+
+    /// The peers, as data.
+    pub(crate) fn infos(&self) -> Vec<PeerInfo> {
+        self.with_peers(|peers| peers.infos())
+    }
+
+    /// The peers now, and their events from now on.
+    pub(crate) fn view_and_events(&self) -> (Vec<PeerInfo>, broadcast::Receiver<PeerEvent>) {
+        // Events are sent under the lock of the table: there is no gap between the two.
+        let peers = lock(&self.peers);
+        let receiver = match &*lock(&self.events) {
+            Some(events) => events.subscribe(),
+            // A channel that has ended.
+            None => broadcast::Sender::new(1).subscribe(),
+        };
+        (peers.infos(), receiver)
+    }
+
+    /// Sends events that belong to a change of the table, which is still locked.
+    fn announce(&self, events: impl IntoIterator<Item = PeerEvent>) {
+        if let Some(sender) = &*lock(&self.events) {
+            for event in events {
+                tracing::debug!(node = %self.name, ?event, "peers");
+                // Nobody may be watching.
+                let _ = sender.send(event);
+            }
+        }
+    }
+
+    /// Tells whoever waits for a change of the table.
+    pub(super) fn changed(&self) {
+        self.changes.send_modify(|n| *n += 1);
+    }
+
+    /// Waits until the node gives what is looked for.
+    pub(crate) async fn wait_for<T>(
+        self: &Arc<Self>,
+        timeout: Duration,
+        mut look: impl FnMut(&Arc<Self>) -> Option<T>,
+    ) -> Result<T, WaitError> {
+        let until = self.seams.clock.now().checked_add(timeout);
+        let mut changes = self.changes.subscribe();
+        let over = async {
+            match until {
+                Some(until) => self.seams.clock.sleep_until(until).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(over);
+        loop {
+            changes.borrow_and_update();
+            if let Some(found) = look(self) {
+                return Ok(found);
+            }
+            if self.is_stopping() {
+                return Err(WaitError::Shutdown);
+            }
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { return Err(WaitError::Shutdown) },
+                () = &mut over => {
+                    let peers = Peers::new(Arc::clone(self));
+                    return Err(WaitError::TimedOut { timeout, seen: self.describe_peers(&peers) });
+                }
+            }
+        }
+    }
+
+    /// Who is there, for people who look for somebody else.
+    pub(super) fn describe_peers(&self, peers: &Peers) -> String {
+        let mut text = if peers.is_empty() {
+            format!("node `{}` knows no peer", self.name)
+        } else {
+            let names: Vec<String> =
+                peers.iter().map(|peer| format!("`{}` ({:?})", peer.name(), peer.state())).collect();
+            format!("node `{}` knows {}", self.name, names.join(", "))
+        };
+        for error in self.with_peers(|peers| peers.seed_errors()) {
+            let seed: &dyn std::error::Error = &*error;
+            let reasons: Vec<String> =
+                std::iter::successors(seed.source(), |error| (*error).source()).map(ToString::to_string).collect();
+            text += &format!("; seed {error} does not answer: {}", reasons.join(": "));
+        }
+        text
+    }
+
+    /// Runs a future on this thread; `None` if the thread belongs to an async runtime.
+    pub(crate) fn block_on<F: Future>(&self, future: F) -> Option<F::Output> {
+        self.may_block().then(|| self.runtime.block_on(future))
+    }
+
+    /// Whether this thread may be blocked.
+    pub(crate) fn may_block(&self) -> bool {
+        Handle::try_current().is_err() || Scope::current().is_some_and(|scope| scope.may_block())
+    }
+
+    /// A connection whose two ends know each other. Gives back whose it is.
+    pub(super) fn admit(self: &Arc<Self>, greeting: Greeting, is_dialer: bool) -> InstanceId {
+        let node = Arc::downgrade(self);
+        let info = PeerInfo { record: Arc::new(greeting.hello.node.clone()), state: PeerState::Connected };
+        let watcher: Weak<dyn Watcher> = node.clone();
+        let (connection, halves) = Connection::new(Parts {
+            greeting,
+            is_dialer,
+            host: Arc::clone(&self.host),
+            limits: self.limits.clone(),
+            default_timeout: self.default_timeout,
+            clock: Arc::clone(&self.seams.clock),
+            runtime: self.runtime.clone(),
+            watcher,
+            caller: Box::new(move |connection, name| {
+                let link = CallerLink { node, connection: Some(connection.clone()), info };
+                Caller::new(Arc::clone(name)).with_link(Arc::new(link))
+            }),
+        });
+        let instance = connection.instance();
+        let now = self.seams.clock.now();
+        let (admitted, told, others) = {
+            let mut peers = lock(&self.peers);
+            if self.is_stopping() {
+                return instance;
+            }
+            let mut admitted = peers.admit(&connection, now);
+            self.announce(std::mem::take(&mut admitted.events));
+            let others = if admitted.is_new { peers.links() } else { Vec::new() };
+            (admitted, peers.told(), others)
+        };
+        connection.run(halves);
+        tracing::debug!(node = %self.name, peer = %connection.peer_name(), remote = connection.remote(), is_dialer, "connected");
+        self.tell_peers(&connection, &told);
+        if connection.peer().role == Role::Member {
+            let record = [connection.peer()];
+            for other in others.iter().filter(|other| other.instance() != instance) {
+                other.send_peers(record.into_iter());
+            }
+        }
+        for old in admitted.restarted {
+            old.end_restarted();
+        }
+        // Of two that the other side has dialled it alone knows which is the newer.
+        for lost in admitted.lost.into_iter().filter(|lost| lost.is_dialer() || is_dialer) {
+            self.runtime.spawn(lost.wind_down(GoAwayReason::Duplicate, None));
+        }
+        if let Some(established) = admitted.established {
+            self.runtime.spawn(settle(Arc::downgrade(self), established, connection));
+        }
+        self.changed();
+        instance
+    }
+
+    /// Tells a peer whom this node is connected to.
+    fn tell_peers(&self, connection: &Connection, told: &[Arc<NodeRecord>]) {
+        let others: Vec<&NodeRecord> =
+            told.iter().map(|record| &**record).filter(|record| record.instance != connection.instance()).collect();
+        connection.send_peers(others.into_iter());
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let mut connections: Vec<ConnectionSnapshot> = self
+            .with_peers(|peers| peers.links())
+            .iter()
+            .map(|link| {
+                let (pending_calls, running_calls, queued_bytes) = link.load();
+                ConnectionSnapshot {
+                    peer: link.peer_name().to_string(),
+                    instance: link.instance(),
+                    is_dialer: link.is_dialer(),
+                    takes_calls: link.takes_calls(),
+                    pending_calls,
+                    running_calls,
+                    queued_bytes,
+                }
+            })
+            .collect();
+        connections.sort_by(|a, b| (&a.peer, a.instance).cmp(&(&b.peer, b.instance)));
+        Snapshot { connections }
+    }
+
+    /// Ends the node. The second one to call waits for nothing.
+    pub(super) async fn shut_down(self: Arc<Self>, grace: Duration) {
+        if self.is_stopping.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.stopping.notify_waiters();
+        self.knock.notify_one();
+        self.changed();
+        let until = self.seams.clock.now().checked_add(grace);
+        let links = self.with_peers(|peers| peers.links());
+        let ends: Vec<_> =
+            links.into_iter().map(|link| self.runtime.spawn(link.wind_down(GoAwayReason::Shutdown, until))).collect();
+        for end in ends {
+            // Fails only if the runtime is shut down, and then it has ended.
+            let _ = end.await;
+        }
+        self.with_peers(|peers| peers.clear());
+        lock(&self.events).take();
+        self.changed();
+        if let Some(runtime) = lock(&self.owned_runtime).take() {
+            runtime.shutdown_background();
+        }
+    }
+
+    /// Ends the node without waiting.
+    pub(super) fn stop_soon(self: &Arc<Self>) {
+        if !self.is_stopping() {
+            let node = Arc::clone(self);
+            self.runtime.spawn(node.shut_down(Duration::ZERO));
+        }
+    }
+}
+
+/// A new connection has lost against an established one: if that does not answer, the new one takes its place.
+async fn settle(node: Weak<NodeInner>, established: Arc<Connection>, new: Arc<Connection>) {
+    let Some(clock) = node.upgrade().map(|node| Arc::clone(&node.seams.clock)) else { return };
+    let is_alive = tokio::select! {
+        pong = established.ping() => pong.is_ok(),
+        () = clock.sleep_until(clock.now() + ALIVE_CHECK) => false,
+    };
+    if is_alive {
+        return new.wind_down(GoAwayReason::Duplicate, None).await;
+    }
+    if let Some(node) = node.upgrade() {
+        node.with_peers(|peers| peers.promote(&new));
+    }
+    established.end_lost("the peer has made a new connection and does not answer on this one");
+}
+
+impl Watcher for NodeInner {
+    fn on_peers(&self, _: &Arc<Connection>, mut records: Vec<NodeRecord>) {
+        if !self.allows_plaintext {
+            // What would be refused as a seed is not dialled on hearsay either.
+            for record in &mut records {
+                record.addresses.retain(|text| text.parse::<Address>().is_ok_and(|address| address.is_local()));
+            }
+        }
+        let now = self.seams.clock.now();
+        if self.with_peers(|peers| peers.hear(records, now)) {
+            self.knock.notify_one();
+            self.changed();
+        }
+    }
+
+    fn on_goaway(&self, connection: &Arc<Connection>, reason: GoAwayReason) {
+        {
+            let mut peers = lock(&self.peers);
+            let event = peers.goaway(connection.instance(), reason);
+            self.announce(event);
+        }
+        self.changed();
+        if reason == GoAwayReason::Duplicate || reason == GoAwayReason::Idle {
+            self.runtime.spawn(Arc::clone(connection).wind_down_in_turn(reason));
+        }
+    }
+
+    fn on_closed(&self, connection: &Connection) {
+        let now = self.seams.clock.now();
+        {
+            let mut peers = lock(&self.peers);
+            let event = peers.closed(connection, now);
+            self.announce(event);
+        }
+        self.changed();
+        self.knock.notify_one();
+    }
+}
+
+impl fmt::Debug for NodeInner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeInner").field("name", &self.name).field("instance", &self.instance).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,206 @@
+//! Who comes, and whom to go to: the tasks that accept and dial.
+
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use rmi_core::frame::GoAwayReason;
+use rmi_core::hello::InstanceId;
+
+use super::inner::NodeInner;
+use crate::address::Address;
+use crate::connection::{HandshakeError, greet};
+use crate::limits::{DIAL_TIMEOUT, IDLE_AFTER, SMALL_CLUSTER};
+use crate::peers::{DialError, Target};
+use crate::seam::{Listener, Stream};
+
+/// How long an accept that failed is waited for: it fails where descriptors are used up.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often idle connections are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(30);
+
+/// Accepts connections until the node ends.
+pub(super) async fn accept(node: Weak<NodeInner>, mut listener: Box<dyn Listener>) {
+    let mut failures = 0u32;
+    loop {
+        let Some(this) = node.upgrade() else { return };
+        // While there are enough strangers at the door, the next ones wait in the backlog.
+        let handshakes = Arc::clone(&this.handshakes);
+        let accepted = {
+            let stopping = this.stopping.notified();
+            tokio::pin!(stopping);
+            stopping.as_mut().enable();
+            if this.is_stopping() {
+                return;
+            }
+            // Only weakly known while it waits: a node must not live because it listens.
+            tokio::select! {
+                accepted = async {
+                    let permit = handshakes.acquire_owned().await;
+                    (listener.accept().await, permit)
+                } => accepted,
+                () = stopping => return,
+            }
+        };
+        match accepted {
+            (Ok(stream), permit) => {
+                failures = 0;
+                if this.with_peers(|peers| peers.n_accepted()) >= this.limits.connections() {
+                    tracing::warn!(node = %this.name, remote = stream.remote, "refused a connection: there are too many");
+                    continue;
+                }
+                let node = Weak::clone(&node);
+                this.runtime.spawn(async move {
+                    let _permit = permit;
+                    welcome(node, stream).await;
+                });
+            }
+            (Err(error), _) => {
+                failures += 1;
+                // One line each second at most, however long it lasts.
+                if failures % 10 == 1 {
+                    tracing::warn!(node = %this.name, "cannot accept a connection: {error}");
+                }
+                let clock = Arc::clone(&this.seams.clock);
+                drop(this);
+                clock.sleep_until(clock.now() + ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Exchanges Hellos with somebody who came.
+async fn welcome(node: Weak<NodeInner>, stream: Stream) {
+    let Some(this) = node.upgrade() else { return };
+    let remote = stream.remote.clone();
+    let hello = this.hello();
+    let (clock, name) = (Arc::clone(&this.seams.clock), Arc::clone(&this.name));
+    drop(this);
+    let greeting = tokio::select! {
+        greeting = greet(stream, &hello, false) => greeting,
+        () = clock.sleep_until(clock.now() + DIAL_TIMEOUT) => Err(HandshakeError::TimedOut),
+    };
+    match (greeting, node.upgrade()) {
+        (Ok(greeting), Some(node)) => {
+            node.admit(greeting, false);
+        }
+        (Ok(_), None) => {}
+        // Two nodes that know each other's addresses meet themselves now and then.
+        (Err(HandshakeError::SelfConnect), _) => {}
+        (Err(error), _) => tracing::info!(node = %name, remote, "refused a connection: {error}"),
+    }
+}
+
+/// Dials whom the table of peers wants dialled, until the node ends.
+pub(super) async fn knock(node: Weak<NodeInner>) {
+    let mut idle = Idle::default();
+    loop {
+        let Some(this) = node.upgrade() else { return };
+        if this.is_stopping() {
+            return;
+        }
+        let clock = Arc::clone(&this.seams.clock);
+        let now = clock.now();
+        let (due, next) = this.with_peers(|peers| peers.due(now));
+        for (target, addresses) in due {
+            this.runtime.spawn(dial(Weak::clone(&node), target, addresses));
+        }
+        idle.sweep(&this, now);
+        let next = next.unwrap_or(now + SWEEP_EVERY).min(now + SWEEP_EVERY);
+        let knock = this.knock.notified();
+        tokio::select! {
+            () = knock => {}
+            () = clock.sleep_until(next) => {}
+        }
+    }
+}
+
+/// Knocks at one door.
+async fn dial(node: Weak<NodeInner>, target: Target, addresses: Vec<String>) {
+    let mut outcome = Err(Arc::new(DialError {
+        address: "nowhere".to_owned(),
+        source: "the node has no address that this node can dial".into(),
+    }));
+    for text in addresses {
+        let Some(this) = node.upgrade() else { return };
+        let hello = this.hello();
+        let (net, clock) = (Arc::clone(&this.seams.net), Arc::clone(&this.seams.clock));
+        drop(this);
+        let greeting = async {
+            let address: Address = text.parse().map_err(Failure::from)?;
+            let stream = net.dial(&address).await.map_err(Failure::from)?;
+            greet(stream, &hello, true).await.map_err(Failure::from)
+        };
+        let greeting: Result<_, Failure> = tokio::select! {
+            greeting = greeting => greeting,
+            () = clock.sleep_until(clock.now() + DIAL_TIMEOUT) => Err(HandshakeError::TimedOut.into()),
+        };
+        let Some(this) = node.upgrade() else { return };
+        outcome = match greeting {
+            Ok(greeting) => Ok(this.admit(greeting, true)),
+            // It leads to somebody: to us.
+            Err(failure) if failure.is_self => Ok(this.instance),
+            Err(failure) => {
+                tracing::debug!(node = %this.name, address = text, "cannot connect: {}", failure.source);
+                Err(Arc::new(DialError { address: text, source: failure.source }))
+            }
+        };
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    let Some(this) = node.upgrade() else { return };
+    let now = this.seams.clock.now();
+    let jitter = this.seams.rng.next_u64() as f64 / u64::MAX as f64;
+    this.with_peers(|peers| peers.dialled(&target, outcome, now, jitter));
+    this.changed();
+    this.knock.notify_one();
+}
+
+/// Why a dial failed.
+struct Failure {
+    source: Box<dyn std::error::Error + Send + Sync>,
+    is_self: bool,
+}
+
+impl<E: std::error::Error + Send + Sync + 'static> From<E> for Failure {
+    fn from(error: E) -> Self {
+        let error: Box<dyn std::error::Error + Send + Sync> = Box::new(error);
+        let is_self = matches!(
+            error.downcast_ref(),
+            Some(HandshakeError::SelfConnect | HandshakeError::Refused { reason: GoAwayReason::SelfConnect, .. })
+        );
+        Self { source: error, is_self }
+    }
+}
+
+/// Finds connections on which nothing has happened for a long time, where there are many.
+#[derive(Default)]
+struct Idle {
+    /// When a connection was first seen without a call since the mark, by its address in memory.
+    seen: std::collections::BTreeMap<(InstanceId, usize), (u64, Instant)>,
+}
+
+impl Idle {
+    fn sweep(&mut self, node: &Arc<NodeInner>, now: Instant) {
+        let links = node.with_peers(|peers| peers.links());
+        if links.len() <= SMALL_CLUSTER {
+            self.seen.clear();
+            return;
+        }
+        let mut seen = std::collections::BTreeMap::new();
+        for link in links {
+            let key = (link.instance(), Arc::as_ptr(&link) as usize);
+            let (is_idle, mark) = link.idle_mark();
+            let since = match self.seen.get(&key) {
+                Some((before, since)) if *before == mark => *since,
+                _ => now,
+            };
+            if is_idle && now.saturating_duration_since(since) >= IDLE_AFTER && link.is_dialer() {
+                node.runtime.spawn(link.wind_down(GoAwayReason::Idle, None));
+            } else if is_idle {
+                seen.insert(key, (mark, since));
+            }
+        }
+        self.seen = seen;
+    }
+}

@@ -1,0 +1,346 @@
+//! A peer: another node as seen from here, and the way of calls to it.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, Weak};
+
+use rmi_core::args::Args;
+use rmi_core::context::{CallContext, FromCall};
+use rmi_core::exception::CallError;
+use rmi_core::hello::InstanceId;
+use rmi_core::invocation::Invocation;
+use rmi_core::kind::{Class, Kind};
+use rmi_core::local::LOCAL;
+use rmi_core::message::{Name, Request};
+use rmi_core::service::Rejection;
+use rmi_core::transport::{Remote, Started, Transport};
+
+use crate::Node;
+use crate::connection::Connection;
+use crate::describe::NodeDescription;
+use crate::host::BUILT_IN;
+use crate::limits::DIAL_TIMEOUT;
+use crate::node::{CallerLink, NodeInner};
+use crate::peers::{PeerInfo, PeerState};
+use crate::sync::lock;
+
+/// Another node as seen from here. Cheap to clone; make a stub of it, or call it by name.
+///
+/// A peer from `node.peer(name)` follows the name: after a restart its calls go to the new process. [`pinned`](Self::pinned)
+/// and the peer that a method gets as its caller are bound to one process.
+///
+/// A handle does not keep the node alive, but for the one that [`connect`](crate::connect) gives. A call through a
+/// handle whose node has ended fails with `LocalShutdown`.
+#[derive(Clone)]
+pub struct Peer {
+    route: Arc<Route>,
+    /// The node behind a peer from `connect`.
+    _node: Option<Node>,
+}
+
+/// The way of calls to a peer.
+struct Route {
+    target: Target,
+    name: Arc<str>,
+    /// The connection of the last call.
+    cached: Mutex<Weak<Connection>>,
+}
+
+enum Target {
+    /// Whoever has the name.
+    Named(Arc<NodeInner>),
+    /// One process.
+    Pinned(Arc<NodeInner>, PeerInfo),
+    /// The node itself.
+    Itself(Arc<NodeInner>),
+    /// The caller of a local stub: there is nobody to call back.
+    Nobody,
+}
+
+impl Peer {
+    fn of(target: Target, name: Arc<str>, cached: Weak<Connection>) -> Self {
+        Self { route: Arc::new(Route { target, name, cached: Mutex::new(cached) }), _node: None }
+    }
+
+    pub(crate) fn named(node: &Arc<NodeInner>, name: &str) -> Self {
+        Self::of(Target::Named(Arc::clone(node)), name.into(), Weak::new())
+    }
+
+    pub(crate) fn pinned_to(node: &Arc<NodeInner>, info: &PeerInfo) -> Self {
+        Self::of(Target::Pinned(Arc::clone(node), info.clone()), info.name().into(), Weak::new())
+    }
+
+    pub(crate) fn itself(node: &Arc<NodeInner>) -> Self {
+        Self::of(Target::Itself(Arc::clone(node)), Arc::clone(&node.name), Weak::new())
+    }
+
+    /// The same, keeping `node` alive.
+    pub(crate) fn keeping(self, node: Node) -> Self {
+        Self { _node: Some(node), ..self }
+    }
+
+    /// The calling peer of a method that has taken its [`CallContext`] instead.
+    ///
+    /// # Errors
+    /// If the node has ended meanwhile.
+    pub fn of_call(context: &CallContext) -> Result<Self, Rejection> {
+        Self::from_call(context)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.route.name
+    }
+
+    /// Its process, as far as it is known now.
+    pub fn instance(&self) -> Option<InstanceId> {
+        self.info().map(|info| info.instance())
+    }
+
+    /// What is known of it now; `None` if nobody of that name is known any more.
+    pub fn info(&self) -> Option<PeerInfo> {
+        match &self.route.target {
+            Target::Named(node) => node.with_peers(|peers| peers.find(&self.route.name)),
+            Target::Pinned(node, info) => {
+                Some(node.with_peers(|peers| peers.get(info.instance())).unwrap_or_else(|| info.clone()))
+            }
+            Target::Itself(node) => Some(node.info()),
+            Target::Nobody => None,
+        }
+    }
+
+    /// Whether there is a connection now.
+    pub fn is_connected(&self) -> bool {
+        self.info().is_some_and(|info| info.is_connected())
+    }
+
+    /// The same peer, bound to the process that it is now. After a restart its calls fail with `PeerRestarted`.
+    #[must_use]
+    pub fn pinned(&self) -> Self {
+        match (&self.route.target, self.info()) {
+            (Target::Named(node), Some(info)) => {
+                let cached = lock(&self.route.cached).clone();
+                let pinned = Self::of(Target::Pinned(Arc::clone(node), info), Arc::clone(&self.route.name), cached);
+                Self { _node: self._node.clone(), ..pinned }
+            }
+            _ => self.clone(),
+        }
+    }
+
+    /// Calls a method by name: `"Service.method"`, or `"method"` where one service of the peer has it.
+    ///
+    /// The type of the result is inferred, or given by `invoke::<T>` or `returning::<T>()`; `rmi::Value` takes any.
+    /// [`raising`](Invocation::raising) gives the type of the error.
+    pub fn invoke<T>(&self, method: &str, args: Args) -> Invocation<T> {
+        Remote::from(self).invoke(method, args)
+    }
+
+    /// What the node offers: services, methods, parameters, docs.
+    pub fn describe(&self) -> Invocation<NodeDescription> {
+        self.built_in().call("describe", Args::new())
+    }
+
+    /// A call that does nothing: whether the node answers, and how fast.
+    pub fn ping(&self) -> Invocation<()> {
+        self.built_in().call("ping", Args::new())
+    }
+
+    fn built_in(&self) -> Remote {
+        Remote::from(self).with_service(Name::Static(BUILT_IN))
+    }
+
+    /// Closes the connections to it. Calls that are under way fail with `ConnectionLost`; a peer that listens is
+    /// connected again, as after any loss.
+    pub fn disconnect(&self) {
+        let (Target::Named(node) | Target::Pinned(node, _)) = &self.route.target else { return };
+        let Some(info) = self.info() else { return };
+        let links = node.with_peers(|peers| peers.links());
+        for link in links.iter().filter(|link| link.instance() == info.instance()) {
+            link.end_lost("this node has closed the connection");
+        }
+    }
+}
+
+impl From<&Peer> for Remote {
+    fn from(peer: &Peer) -> Self {
+        match &peer._node {
+            None => Remote::new(Arc::clone(&peer.route) as Arc<dyn Transport>),
+            // The stub keeps the node alive as the peer does.
+            Some(_) => Remote::new(Arc::new(Keeping(peer.clone()))),
+        }
+    }
+}
+
+impl From<Peer> for Remote {
+    fn from(peer: Peer) -> Self {
+        Self::from(&peer)
+    }
+}
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peer").field("name", &self.name()).field("instance", &self.instance()).finish_non_exhaustive()
+    }
+}
+
+impl FromCall for Peer {
+    fn from_call(context: &CallContext) -> Result<Self, Rejection> {
+        let Some(link) = context.link::<CallerLink>() else {
+            return Ok(Self::of(Target::Nobody, LOCAL.into(), Weak::new()));
+        };
+        let Some(node) = link.node() else {
+            return Err(Rejection::new(Kind::GoingAway, "the node has ended"));
+        };
+        Ok(match link.connection() {
+            None => Self::itself(&node),
+            Some(connection) => {
+                let name = context.caller_name().into();
+                Self::of(Target::Pinned(node, link.info().clone()), name, Weak::clone(connection))
+            }
+        })
+    }
+}
+
+/// The way to a peer that keeps its node alive.
+#[derive(Debug)]
+struct Keeping(Peer);
+
+impl Transport for Keeping {
+    fn start(&self, request: Request) -> Started {
+        self.0.route.start(request)
+    }
+
+    fn peer_name(&self) -> Arc<str> {
+        self.0.route.peer_name()
+    }
+
+    fn may_block(&self) -> bool {
+        self.0.route.may_block()
+    }
+}
+
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Route").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Transport for Route {
+    fn start(&self, request: Request) -> Started {
+        let link = lock(&self.cached).upgrade();
+        match link {
+            Some(link) => match link.start(request) {
+                Ok(started) => started,
+                Err(request) => self.start_anew(request),
+            },
+            None => self.start_anew(request),
+        }
+    }
+
+    fn peer_name(&self) -> Arc<str> {
+        Arc::clone(&self.name)
+    }
+
+    fn may_block(&self) -> bool {
+        match &self.target {
+            Target::Named(node) | Target::Pinned(node, _) | Target::Itself(node) => node.may_block(),
+            Target::Nobody => true,
+        }
+    }
+}
+
+impl Route {
+    /// The connection of the last call is of no use: find another, or have one made.
+    #[cold]
+    fn start_anew(&self, mut request: Request) -> Started {
+        let (node, pinned) = match &self.target {
+            Target::Named(node) => (node, None),
+            Target::Pinned(node, info) => (node, Some(info.instance())),
+            Target::Itself(node) if node.is_stopping() => {
+                return refused(Kind::LocalShutdown, "this node has been shut down");
+            }
+            Target::Itself(node) => return node.here.start(request),
+            Target::Nobody => return refused(Kind::NotConnected, "the caller of a local stub cannot be called back"),
+        };
+        if node.is_stopping() && request.scope.is_none() {
+            return refused(Kind::LocalShutdown, "this node has been shut down");
+        }
+        let info = match pinned {
+            Some(instance) => node.with_peers(|peers| peers.get(instance)),
+            None => node.with_peers(|peers| peers.find(&self.name)),
+        };
+        let Some(info) = info else {
+            return match pinned {
+                Some(_) => refused(Kind::PeerRestarted, "the process that was called is gone"),
+                None => refused(Kind::NotConnected, "no node of that name is known"),
+            };
+        };
+        while let Some(link) = node.with_peers(|peers| peers.link(info.instance())) {
+            *lock(&self.cached) = Arc::downgrade(&link);
+            match link.start(request) {
+                Ok(started) => return started,
+                Err(back) => request = back,
+            }
+            // It refused between the look and the start. What refuses once refuses for ever.
+            if link.takes_calls() {
+                break;
+            }
+        }
+        let now = node.seams.clock.now();
+        let Some(n_ended) = node.with_peers(|peers| peers.ask(info.instance(), now)) else {
+            return match info.state() {
+                PeerState::Left => refused(Kind::GoingAway, "the peer is shutting down"),
+                _ => refused(Kind::NotConnected, "the peer does not listen, so it cannot be dialled"),
+            };
+        };
+        node.knock.notify_one();
+        let deadline = request.deadline_at(now, node.default_timeout);
+        request.begun_deadline = deadline;
+        Started::Later(Box::pin(start_when_connected(Arc::clone(node), Arc::clone(&self.name), info, n_ended, request)))
+    }
+}
+
+/// Waits for the dial that is under way, and starts the call on the connection that it gives.
+async fn start_when_connected(
+    node: Arc<NodeInner>,
+    name: Arc<str>,
+    info: PeerInfo,
+    n_ended: u64,
+    request: Request,
+) -> Started {
+    enum Found {
+        Link(Arc<Connection>),
+        Failed(CallError),
+    }
+    let now = node.seams.clock.now();
+    // A dial ends by itself in this time; some more for one that had begun before, and for the addresses after the first.
+    let longest = DIAL_TIMEOUT * (info.addresses().len() as u32 + 1);
+    let left = request.begun_deadline.map(|deadline| deadline.saturating_duration_since(now));
+    let timeout = left.map_or(longest, |left| left.min(longest));
+    let look = |node: &Arc<NodeInner>| {
+        node.with_peers(|peers| {
+            let instance = peers.find(&name).map_or(info.instance(), |found| found.instance());
+            if let Some(link) = peers.link(info.instance()).or_else(|| peers.link(instance)) {
+                return Some(Found::Link(link));
+            }
+            let error = peers.dial_error(info.instance(), n_ended)?;
+            let message = format!("cannot connect to {}", error.address);
+            Some(Found::Failed(CallError::new(Kind::ConnectFailed, message).with_source(error)))
+        })
+    };
+    match node.wait_for(timeout, look).await {
+        Ok(Found::Link(link)) => match link.start(request) {
+            Ok(started) => started,
+            Err(_) => refused(Kind::NotConnected, "the connection closed before the call could go out"),
+        },
+        Ok(Found::Failed(error)) => Started::refused(error),
+        Err(_) if node.is_stopping() => refused(Kind::LocalShutdown, "this node has been shut down"),
+        Err(_) if left.is_some_and(|left| left <= longest) => {
+            refused(Kind::Timeout, "the time was over before there was a connection")
+        }
+        Err(_) => refused(Kind::ConnectFailed, "no connection came about in time"),
+    }
+}
+
+fn refused(kind: Kind, message: &str) -> Started {
+    Started::refused(CallError::new(kind, message).with_class(Class::NotExecuted))
+}
