@@ -227,12 +227,13 @@ pub fn erase<M: 'static>(service: Arc<impl Service<M>>) -> Arc<dyn AnyService> {
 
 /// A trait with `#[rmi_node]` on it: leads from the trait to its stub and its description.
 ///
-/// Implemented by the macro for `dyn Trait`.
+/// Implemented by the macro for `dyn Trait`, whatever `S` is. `S` is the type that offers the interface: with it the
+/// compiler can tell the stubs of two interfaces apart also where both traits are of other crates.
 #[diagnostic::on_unimplemented(
     message = "the trait of this block is not annotated with `#[rmi_node]`",
     note = "write `#[rmi_node]` on the trait too: its description and its stub are made there"
 )]
-pub trait Interface {
+pub trait Interface<S: ?Sized> {
     /// The stub of the interface.
     type Stub: 'static;
     /// What the interface offers.
