@@ -25,6 +25,7 @@ use crate::payload::Payload;
 )]
 pub trait Reply: Serialize + DeserializeOwned + Send + 'static {}
 
+#[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned + Send + 'static> Reply for T {}
 
 /// An error that a method may return.
@@ -49,6 +50,7 @@ pub trait RemoteCause: Sized + 'static {
     fn receive(remote: RemoteError) -> Box<dyn Error + Send + Sync>;
 }
 
+#[diagnostic::do_not_recommend]
 impl<E: Error + Serialize + DeserializeOwned + Send + Sync + 'static> RemoteCause for E {
     type Received = E;
 

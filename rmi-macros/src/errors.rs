@@ -7,6 +7,7 @@ use quote::ToTokens;
 #[derive(Default)]
 pub(crate) struct Errors {
     combined: Option<syn::Error>,
+    n_errors: usize,
 }
 
 impl Errors {
@@ -22,6 +23,7 @@ impl Errors {
 
     /// A mistake that syn found.
     pub(crate) fn push_error(&mut self, error: syn::Error) {
+        self.n_errors += 1;
         match &mut self.combined {
             Some(combined) => combined.combine(error),
             None => self.combined = Some(error),
@@ -31,6 +33,11 @@ impl Errors {
     /// The value, or `None` and a mistake.
     pub(crate) fn ok_or_push<T>(&mut self, result: syn::Result<T>) -> Option<T> {
         result.map_err(|error| self.push_error(error)).ok()
+    }
+
+    /// How many there are so far.
+    pub(crate) fn len(&self) -> usize {
+        self.n_errors
     }
 
     pub(crate) fn is_empty(&self) -> bool {

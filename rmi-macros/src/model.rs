@@ -37,6 +37,8 @@ pub(crate) struct Interface {
     pub(crate) stub_vis: Visibility,
     pub(crate) serial: bool,
     pub(crate) allow: Option<String>,
+    /// A trait with associated types or constants, which is a mistake: `dyn Trait` means nothing then.
+    pub(crate) has_associated_items: bool,
     pub(crate) methods: Vec<Method>,
 }
 
@@ -59,6 +61,8 @@ pub(crate) struct Copied {
 /// A remote method.
 pub(crate) struct Method {
     pub(crate) ident: Ident,
+    /// Whether its signature makes sense outside of the block. If not, there was a mistake.
+    pub(crate) is_sound: bool,
     /// The name on the wire, and where it was given.
     pub(crate) name: String,
     pub(crate) name_span: Span,

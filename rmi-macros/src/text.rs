@@ -52,9 +52,10 @@ impl Printer {
                 TokenTree::Punct(first) => {
                     let mut operator = String::from(first.as_char());
                     let mut spacing = first.spacing();
-                    // `>` never joins what follows in a type: `Vec<Vec<u8>>`.
+                    // In a type, `>` joins nothing (`Vec<Vec<u8>>`) and nothing joins a lifetime.
                     while spacing == Spacing::Joint && !operator.ends_with(['\'', '>']) {
-                        match tokens.next_if(|next| matches!(next, TokenTree::Punct(_))) {
+                        let joins = |next: &TokenTree| matches!(next, TokenTree::Punct(p) if p.as_char() != '\'');
+                        match tokens.next_if(joins) {
                             Some(TokenTree::Punct(next)) => {
                                 operator.push(next.as_char());
                                 spacing = next.spacing();
@@ -79,7 +80,7 @@ impl Printer {
             "'" => (self.last != Last::Glue, Last::Glue),
             ".." | "..=" => (false, Last::Glue),
             // Before its operand: `&x`, `-1`, `*p`.
-            "&" | "-" | "*" | "&&" | "&'" | "|" if !after_operand => (self.last != Last::Glue, Last::Glue),
+            "&" | "-" | "*" | "&&" | "|" if !after_operand => (self.last != Last::Glue, Last::Glue),
             _ => (self.last != Last::Glue, Last::Spaced),
         };
         self.space_unless(!space_before || self.last == Last::Start);

@@ -75,9 +75,11 @@ fn trait_impl(block: &Block, options: &BlockOptions, errors: &mut Errors) {
 fn interface(block: &Block, owner: Owner, ident: &Ident, options: BlockOptions, errors: &mut Errors) -> Interface {
     let is_trait = matches!(owner, Owner::Trait(_));
     block_generics(&block.generics, errors);
+    let mut has_associated_items = false;
     for item in &block.items {
         let BlockItem::Other(kind @ (OtherItem::Const | OtherItem::Type), tokens) = item else { continue };
         if is_trait {
+            has_associated_items = true;
             let (what, help) = match kind {
                 OtherItem::Const => ("constants", "a method that returns it"),
                 _ => ("types", "a type parameter of the trait"),
@@ -129,6 +131,7 @@ fn interface(block: &Block, owner: Owner, ident: &Ident, options: BlockOptions, 
         stub_vis,
         serial: options.serial.is_some(),
         allow: options.allow.map(|role| role.value()),
+        has_associated_items,
         methods,
     }
 }
@@ -247,7 +250,9 @@ fn method(raw: &RawMethod, scope: &Scope<'_>, errors: &mut Errors) -> Option<Met
         }
     }
     qualifiers(raw, errors);
+    let n_errors = errors.len();
     method_generics(raw, scope, errors);
+    let mut is_sound = errors.len() == n_errors;
 
     let (name, name_span) = match &options.name {
         Some(name) => (name.value(), name.span()),
@@ -266,9 +271,9 @@ fn method(raw: &RawMethod, scope: &Scope<'_>, errors: &mut Errors) -> Option<Met
         FnArg::Typed(typed) => Some(typed),
         FnArg::Receiver(_) => None,
     });
-    let params: Vec<Param> = typed.filter_map(|typed| param(typed, ident, scope, errors)).collect();
+    let params: Vec<Param> = typed.map(|typed| param(typed, ident, &mut is_sound, scope, errors)).collect();
     check_params(&params, &sig.inputs, errors);
-    let returns = returns(&sig.output, ident, &options, scope, errors);
+    let returns = returns(&sig.output, ident, &options, &mut is_sound, scope, errors);
     let execution = execution(sig.asyncness.is_some(), &options, errors);
     if options.oneway.is_some() && !is_unit(&returns.ty) {
         let message = format!("a `oneway` method returns nothing\nhelp: remove the return type of `{ident}`");
@@ -276,6 +281,7 @@ fn method(raw: &RawMethod, scope: &Scope<'_>, errors: &mut Errors) -> Option<Met
     }
     Some(Method {
         ident: ident.clone(),
+        is_sound,
         name,
         name_span,
         vis: scope.trait_vis.unwrap_or(&raw.vis).clone(),
@@ -329,7 +335,7 @@ fn method_generics(raw: &RawMethod, scope: &Scope<'_>, errors: &mut Errors) {
     }
 }
 
-fn param(typed: &PatType, method: &Ident, scope: &Scope<'_>, errors: &mut Errors) -> Option<Param> {
+fn param(typed: &PatType, method: &Ident, is_sound: &mut bool, scope: &Scope<'_>, errors: &mut Errors) -> Param {
     let options = ParamOptions::parse(&typed.attrs, errors);
     let ident = match &*typed.pat {
         Pat::Ident(pat) if pat.subpat.is_none() && pat.by_ref.is_none() => pat.ident.clone(),
@@ -337,7 +343,8 @@ fn param(typed: &PatType, method: &Ident, scope: &Scope<'_>, errors: &mut Errors
             let message = "parameter needs a name: callers may pass it by keyword\nhelp: write `name: Type`, and take it \
                            apart in the body";
             errors.push(other, message);
-            return None;
+            *is_sound = false;
+            Ident::new("__rmi_unnamed", span_of(&typed.ty))
         }
     };
     let ty = ungroup(&typed.ty);
@@ -373,9 +380,9 @@ fn param(typed: &PatType, method: &Ident, scope: &Scope<'_>, errors: &mut Errors
             );
             errors.push(key, message);
         }
-        return Some(Param { ident, cfgs, ty, source: Source::Injected });
+        return Param { ident, cfgs, ty, source: Source::Injected };
     }
-    sent_type(referent, Place::Argument(&ident), method, scope, errors);
+    *is_sound &= sent_type(referent, Place::Argument(&ident), method, scope, errors);
 
     let name = match &options.name {
         Some(name) => name.value(),
@@ -394,7 +401,7 @@ fn param(typed: &PatType, method: &Ident, scope: &Scope<'_>, errors: &mut Errors
         (None, None) => ParamKind::Ordinary,
     };
     let default = options.default.map(|(_, value)| value.map_or(DefaultValue::OfType, DefaultValue::Expr));
-    Some(Param { ident, cfgs, ty, source: Source::Argument { name, kind, default } })
+    Param { ident, cfgs, ty, source: Source::Argument { name, kind, default } }
 }
 
 /// The order of the parameters is Python's: positional only, ordinary, keyword only; required before defaulted, except
@@ -458,6 +465,7 @@ fn returns(
     output: &ReturnType,
     method: &Ident,
     options: &MethodOptions,
+    is_sound: &mut bool,
     scope: &Scope<'_>,
     errors: &mut Errors,
 ) -> Returns {
@@ -470,10 +478,10 @@ fn returns(
         }
         return Returns { ty: parse_quote!(()), is_result: false, may_hide_result: false };
     };
-    sent_type(ty, Place::Return, method, scope, errors);
+    *is_sound &= sent_type(ty, Place::Return, method, scope, errors);
     let segment = last_segment(ty);
     let is_named_so = segment.is_some_and(|segment| segment.ident.to_string().ends_with("Result"));
-    let is_result = options.fallible.is_some() || is_named_so && options.infallible.is_none();
+    let is_result = options.infallible.is_none() && (options.fallible.is_some() || is_named_so);
     let is_plain = match ungroup(ty) {
         Type::Path(path) => path.path.get_ident().is_some_and(is_primitive) || segment.is_some_and(is_std_container),
         _ => true,
@@ -524,9 +532,9 @@ enum Place<'a> {
     Return,
 }
 
-/// Refuses what cannot be part of a type that travels. One mistake for each type, the first.
-fn sent_type(ty: &Type, place: Place<'_>, method: &Ident, scope: &Scope<'_>, errors: &mut Errors) {
-    let Some((token, mistake)) = find_mistake(ty.to_token_stream(), scope.is_trait()) else { return };
+/// Refuses what cannot be part of a type that travels: one mistake for each type, the first. Whether there was none.
+fn sent_type(ty: &Type, place: Place<'_>, method: &Ident, scope: &Scope<'_>, errors: &mut Errors) -> bool {
+    let Some((token, mistake)) = find_mistake(ty.to_token_stream(), scope.is_trait()) else { return true };
     let message = match (mistake, place) {
         (Mistake::Impl { is_stream: true }, Place::Return) => format!(
             "method `{method}` returns a stream\nnote: streams come in a later version; until then return a `Vec`, or \
@@ -559,6 +567,7 @@ fn sent_type(ty: &Type, place: Place<'_>, method: &Ident, scope: &Scope<'_>, err
         }
     };
     errors.push(token, message);
+    false
 }
 
 #[derive(Clone, Copy)]

@@ -10,7 +10,7 @@ use syn::{Ident, parse_quote};
 use super::{Bodies, Expander, local, signature};
 use crate::attrs;
 use crate::model::{DefaultValue, Execution, Method, Owner, Param, ParamType, Source};
-use crate::parse::{Block, BlockItem, RawMethod};
+use crate::parse::{Block, BlockItem, RawMethod, span_of};
 
 /// The trait's hidden method. Its name is what the compiler says where `#[rmi_node]` is missing on the trait.
 pub(super) fn hidden_name() -> Ident {
@@ -56,9 +56,10 @@ impl Expander<'_> {
         let call = quote_spanned!(ident.span()=> #owner::#ident);
         let call = quote!(#call(&*self, #(#passes),*));
         let ty = &returns.ty;
+        let private_at = self.private_at(span_of(ty));
         let respond = match returns.is_result {
-            true => quote!(#private::reply_result::<#ty>),
-            false => quote!(#private::reply_value::<#ty>),
+            true => quote_spanned!(span_of(ty)=> #private_at::reply_result::<#ty>),
+            false => quote_spanned!(span_of(ty)=> #private_at::reply_value::<#ty>),
         };
         let assertion =
             returns.may_hide_result.then(|| quote!(#private::returns_a_plain_value(#private::Returned::<#ty>::KIND);));

@@ -6,7 +6,7 @@ mod descriptor;
 mod dispatch;
 mod stub;
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote};
 use syn::{Attribute, GenericParam, Generics, Ident, Type, WherePredicate};
 
@@ -80,7 +80,7 @@ fn signature(sig: &syn::Signature) -> syn::Signature {
 /// Lints that generated code may meet where the user's does not.
 fn allowed() -> TokenStream {
     quote!(#[allow(
-        dead_code, deprecated, private_bounds, private_interfaces, unreachable_pub, unused_qualifications,
+        dead_code, deprecated, private_bounds, private_interfaces, unreachable_pub, unused_qualifications, unused_variables,
         clippy::all, clippy::pedantic, clippy::nursery
     )])
 }
@@ -135,6 +135,18 @@ struct Expander<'a> {
 }
 
 impl Expander<'_> {
+    /// The path of `__private` as if it were written at `span`, so that errors about what it leads to are shown there.
+    fn private_at(&self, span: Span) -> TokenStream {
+        self.private
+            .clone()
+            .into_iter()
+            .map(|mut token| {
+                token.set_span(token.span().located_at(span));
+                token
+            })
+            .collect()
+    }
+
     fn cfgs(&self) -> &[Attribute] {
         &self.interface.copied.cfgs
     }
@@ -176,6 +188,7 @@ impl Expander<'_> {
                     }
                 }
             }
+            Owner::Trait(_) if self.interface.has_associated_items => TokenStream::new(),
             Owner::Trait(ident) => {
                 let params = generics.params.iter().map(without_default);
                 let types = generics.type_params().map(|param| {
@@ -253,5 +266,5 @@ fn names_self(tokens: &TokenStream) -> bool {
 
 /// An identifier of generated code that cannot meet one of the user's.
 fn local(name: &str) -> Ident {
-    Ident::new(&format!("__rmi_{name}"), proc_macro2::Span::call_site())
+    Ident::new(&format!("__rmi_{name}"), Span::call_site())
 }

@@ -4,8 +4,9 @@ use proc_macro2::TokenStream;
 use quote::{ToTokens, quote, quote_spanned};
 use syn::GenericParam;
 
-use super::{Expander, where_clause};
+use super::{Bodies, Expander, where_clause};
 use crate::model::{Interface, Method, Owner, Param, ParamKind, ParamType, Source};
+use crate::parse::span_of;
 
 impl Expander<'_> {
     pub(super) fn stub(&self) -> TokenStream {
@@ -39,7 +40,13 @@ impl Expander<'_> {
         });
         let declared: Vec<_> = declared.collect();
         let declared = (!declared.is_empty()).then(|| quote!(<#(#declared),*>));
-        let types: Vec<_> = generics.type_params().map(|param| &param.ident).collect();
+        let types = generics.type_params().map(|param| param.ident.to_token_stream());
+        // A lifetime is a mistake, which should not become two.
+        let lifetimes = generics.lifetimes().map(|param| {
+            let lifetime = &param.lifetime;
+            quote!(&#lifetime ())
+        });
+        let types: Vec<_> = types.chain(lifetimes).collect();
         let phantom = quote!(::core::marker::PhantomData);
         let marker_field = (!types.is_empty()).then(|| quote!(types: #phantom<fn() -> (#(#phantom<#types>,)*)>,));
         let marker = (!types.is_empty()).then(|| quote!(types: #phantom,));
@@ -107,7 +114,8 @@ impl Expander<'_> {
     fn local(&self) -> TokenStream {
         let Interface { owner, stub_vis, generics, .. } = self.interface;
         let private = &self.private;
-        let marker = generics.type_params().next().map(|_| quote!(types: ::core::marker::PhantomData,));
+        let has_marker = generics.type_params().next().is_some() || generics.lifetimes().next().is_some();
+        let marker = has_marker.then(|| quote!(types: ::core::marker::PhantomData,));
         let (service, bounds) = match owner {
             Owner::Type(self_ty) => {
                 let bounds = (!generics.params.is_empty())
@@ -142,32 +150,55 @@ impl Expander<'_> {
             }
         };
         let arguments = || params.iter().filter(|param| matches!(param.source, Source::Argument { .. }));
+        if !method.is_sound {
+            // Whatever is called, there is one mistake: the method's.
+            let types: Vec<_> = arguments().enumerate().map(|(idx, _)| super::local(&idx.to_string())).collect();
+            return quote! {
+                #docs
+                #(#cfgs)*
+                #vis fn #ident<#(#types),*>(&self, #(_: #types),*) -> #private::Invocation<()> {
+                    ::core::unreachable!()
+                }
+            };
+        }
         let declared = arguments().map(|param| self.declared(param));
         let pushes = arguments().map(push);
         let ty = self.outside(&returns.ty);
         let invocation = match returns.is_result {
-            true => quote!(#private::ResultInvocation<#ty>),
+            true => {
+                let span = span_of(&returns.ty);
+                let private = self.private_at(span);
+                quote_spanned!(span=> #private::ResultInvocation<#ty>)
+            }
             false => quote!(#private::Invocation<#ty>),
         };
-        let args = match arguments().next() {
-            Some(_) => quote!(let mut __rmi_args = #private::Args::new();),
-            None => quote!(let __rmi_args = #private::Args::new();),
+        let body = match self.bodies {
+            Bodies::Real => {
+                let args = match arguments().next() {
+                    Some(_) => quote!(let mut __rmi_args = #private::Args::new();),
+                    None => quote!(let __rmi_args = #private::Args::new();),
+                };
+                let one_way = one_way.then(|| quote!(.one_way()));
+                let no_cancel = no_cancel.then(|| quote!(.no_cancel()));
+                let timeout = timeout.map(|timeout| {
+                    let timeout = self.duration(timeout);
+                    quote!(.default_timeout(#timeout))
+                });
+                quote! {
+                    #args
+                    #(#pushes)*
+                    #private::Remote::call(&self.remote, #name, __rmi_args) #one_way #no_cancel #timeout
+                }
+            }
+            Bodies::Empty => quote!(::core::unreachable!()),
         };
-        let one_way = one_way.then(|| quote!(.one_way()));
-        let no_cancel = no_cancel.then(|| quote!(.no_cancel()));
-        let timeout = timeout.map(|timeout| {
-            let timeout = self.duration(timeout);
-            quote!(.default_timeout(#timeout))
-        });
         let method_name = quote_spanned!(ident.span()=> #ident);
         quote! {
             #docs
             #(#cfgs)*
             #(#deprecated)*
             #vis fn #method_name(&self, #(#declared),*) -> #invocation {
-                #args
-                #(#pushes)*
-                #private::Remote::call(&self.remote, #name, __rmi_args) #one_way #no_cancel #timeout
+                #body
             }
         }
     }
@@ -188,14 +219,20 @@ impl Expander<'_> {
 fn push(param: &Param) -> TokenStream {
     let Source::Argument { name, kind, default } = &param.source else { return TokenStream::new() };
     let Param { ident, cfgs, ty, .. } = param;
+    // At the type, since that is what cannot be encoded if something cannot.
+    let (ParamType::Owned(written) | ParamType::Lent(written)) = ty;
+    let at = span_of(written);
+    let mut ident = ident.clone();
+    ident.set_span(ident.span().located_at(at));
+    let lent = quote_spanned!(at=> &#ident);
     let push = match (default, kind, ty) {
-        (None, ParamKind::Keyword, ParamType::Owned(_)) => quote!(__rmi_args.push_keyword(#name, &#ident)),
+        (None, ParamKind::Keyword, ParamType::Owned(_)) => quote!(__rmi_args.push_keyword(#name, #lent)),
         (None, ParamKind::Keyword, ParamType::Lent(_)) => quote!(__rmi_args.push_keyword(#name, #ident)),
-        (None, _, ParamType::Owned(_)) => quote!(__rmi_args.push(&#ident)),
+        (None, _, ParamType::Owned(_)) => quote!(__rmi_args.push(#lent)),
         (None, _, ParamType::Lent(_)) => quote!(__rmi_args.push(#ident)),
         (Some(_), kind, ty) => {
             let value = match ty {
-                ParamType::Owned(_) => quote!(::core::option::Option::as_ref(&#ident)),
+                ParamType::Owned(_) => quote!(::core::option::Option::as_ref(#lent)),
                 ParamType::Lent(_) => quote!(#ident),
             };
             match kind {

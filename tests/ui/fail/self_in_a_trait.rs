@@ -1,0 +1,12 @@
+#![allow(unused)]
+
+use rmi::rmi_node;
+
+struct Service;
+
+#[rmi_node]
+trait Twins: Sized {
+    async fn twin(&self) -> Option<Self>;
+}
+
+fn main() {}
