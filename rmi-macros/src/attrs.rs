@@ -163,10 +163,14 @@ impl Entry {
     }
 
     fn string(&self, errors: &mut Errors) -> Option<LitStr> {
-        match self.value("\"..\"", errors)? {
+        self.string_like("..", errors)
+    }
+
+    fn string_like(&self, example: &str, errors: &mut Errors) -> Option<LitStr> {
+        match self.value(&format!("\"{example}\""), errors)? {
             Expr::Lit(ExprLit { lit: Lit::Str(string), .. }) => Some(string.clone()),
             other => {
-                errors.push(other, format!("expected a string\nhelp: write `{} = \"..\"`", self.key));
+                errors.push(other, format!("expected a string\nhelp: write `{} = \"{example}\"`", self.key));
                 None
             }
         }
@@ -198,7 +202,7 @@ impl Entry {
     }
 
     fn duration(&self, errors: &mut Errors) -> Option<Duration> {
-        let literal = self.string(errors)?;
+        let literal = self.string_like("5s", errors)?;
         let duration = parse_duration(&literal.value());
         if duration.is_none() {
             let message = "expected a duration like \"250ms\" or \"5s\"\nnote: the units are `ms`, `s`, `min` and `h`, \
@@ -267,6 +271,9 @@ fn entry(input: ParseStream<'_>) -> syn::Result<Entry> {
     }
     let key = input.call(Ident::parse_any)?;
     let value = match input.parse::<Option<Token![=]>>()? {
+        Some(equals) if input.is_empty() || input.peek(Token![,]) => {
+            return Err(syn::Error::new(equals.span, format!("expected a value for `{key}`")));
+        }
         Some(_) => Some(input.parse()?),
         None => None,
     };

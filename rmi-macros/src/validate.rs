@@ -109,7 +109,7 @@ fn interface(block: &Block, owner: Owner, ident: &Ident, options: BlockOptions, 
         None => Some(Ident::new(&format!("{own_name}Stub"), ident.span())),
     };
     if stub.is_some() {
-        for method in methods.iter().filter(|method| STUB_FUNCTIONS.iter().any(|name| method.ident == name)) {
+        for method in methods.iter().filter(|method| is_stub_function(&method.ident)) {
             let message = format!(
                 "method `{0}` has the name of a function that every stub has\nhelp: rename it, and keep the remote \
                  name with `#[rmi(name = \"{0}\")]`",
@@ -273,11 +273,13 @@ fn method(raw: &RawMethod, scope: &Scope<'_>, errors: &mut Errors) -> Option<Met
     });
     let params: Vec<Param> = typed.map(|typed| param(typed, ident, &mut is_sound, scope, errors)).collect();
     check_params(&params, &sig.inputs, errors);
-    let returns = returns(&sig.output, ident, &options, &mut is_sound, scope, errors);
+    let mut returns = returns(&sig.output, ident, &options, &mut is_sound, scope, errors);
     let execution = execution(sig.asyncness.is_some(), &options, errors);
     if options.oneway.is_some() && !is_unit(&returns.ty) {
         let message = format!("a `oneway` method returns nothing\nhelp: remove the return type of `{ident}`");
         errors.push(&returns.ty, message);
+        returns.ty = parse_quote!(());
+        returns.is_result = false;
     }
     Some(Method {
         ident: ident.clone(),
@@ -622,6 +624,11 @@ fn widest<'a>(all: impl Iterator<Item = &'a Visibility>) -> Visibility {
     };
     // `max_by_key` takes the last of equals; the first is as good, and reads as written.
     all.fold(Visibility::Inherited, |widest, vis| if width(vis) > width(&widest) { vis.clone() } else { widest })
+}
+
+/// Whether every stub has a function of this name.
+pub(crate) fn is_stub_function(ident: &Ident) -> bool {
+    STUB_FUNCTIONS.iter().any(|name| ident == name)
 }
 
 fn is_unit(ty: &Type) -> bool {

@@ -3,29 +3,30 @@
 //! Arguments are taken before the `async move`: a call that does not fit ends before anything runs, and the state
 //! machines stay small, which the optimiser rewards.
 
-use proc_macro2::{Literal, TokenStream};
+use proc_macro2::{Literal, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::{Ident, parse_quote};
 
-use super::{Bodies, Expander, local, signature};
+use super::{Bodies, Expander, at, local, signature};
 use crate::attrs;
 use crate::model::{DefaultValue, Execution, Method, Owner, Param, ParamType, Source};
 use crate::parse::{Block, BlockItem, RawMethod, span_of};
 
 /// The trait's hidden method. Its name is what the compiler says where `#[rmi_node]` is missing on the trait.
 pub(super) fn hidden_name() -> Ident {
-    Ident::new("__rmi_dispatch_needs_rmi_node_on_the_trait", proc_macro2::Span::call_site())
+    Ident::new("__rmi_dispatch_needs_rmi_node_on_the_trait", Span::call_site())
 }
 
 impl Expander<'_> {
-    /// The body of `dispatch(self: Arc<Self>, __rmi_call: &Call<'_>)`. `owner` is what the methods are called on.
-    pub(super) fn dispatch_body(&self, owner: TokenStream) -> TokenStream {
+    /// The body of `dispatch(self: Arc<Self>, __rmi_call: &Call<'_>)`.
+    pub(super) fn dispatch_body(&self) -> TokenStream {
         let private = &self.private;
         if self.bodies == Bodies::Empty || self.interface.methods.is_empty() {
             return quote!(::core::result::Result::Err(#private::no_such_method(__rmi_call)));
         }
-        let arms = self.interface.methods.iter().map(|method| self.arm(method, &owner));
+        let arms = self.interface.methods.iter().map(|method| self.arm(method));
         let asserts_plain = self.interface.methods.iter().any(|method| method.returns.may_hide_result).then(|| {
+            // The only `use` of generated code: a trait's constant that gives way to an inherent one has to be in scope.
             quote! { use #private::IsNoResult as _; }
         });
         quote! {
@@ -37,7 +38,7 @@ impl Expander<'_> {
         }
     }
 
-    fn arm(&self, method: &Method, owner: &TokenStream) -> TokenStream {
+    fn arm(&self, method: &Method) -> TokenStream {
         let private = &self.private;
         let Method { ident, name, name_span, copied, params, returns, execution, .. } = method;
         let cfgs = &copied.cfgs;
@@ -53,27 +54,31 @@ impl Expander<'_> {
             params.iter().enumerate().map(|(param_idx, _)| local(&param_idx.to_string())).collect();
         let takes = params.iter().zip(&values).map(|(param, value)| self.take(param, value));
         let passes = params.iter().zip(&values).map(|(param, value)| self.pass(param, value));
-        let call = quote_spanned!(ident.span()=> #owner::#ident);
-        let call = quote!(#call(&*self, #(#passes),*));
+        // At the method's name, so that what the compiler has to say of its future is shown there.
+        let at_name = at(ident.span());
+        let owner = self.owner(at_name);
+        let call = quote_spanned!(at_name=> #owner::#ident(&*self, #(#passes),*));
         let ty = &returns.ty;
-        let private_at = self.private_at(span_of(ty));
+        let at_type = at(span_of(ty));
+        let private_at = self.private_at(at_type);
         let respond = match returns.is_result {
-            true => quote_spanned!(span_of(ty)=> #private_at::reply_result::<#ty>),
-            false => quote_spanned!(span_of(ty)=> #private_at::reply_value::<#ty>),
+            true => quote_spanned!(at_type=> #private_at::reply_result::<#ty>),
+            false => quote_spanned!(at_type=> #private_at::reply_value::<#ty>),
         };
-        let assertion =
-            returns.may_hide_result.then(|| quote!(#private::returns_a_plain_value(#private::Returned::<#ty>::KIND);));
-        // With the method's span, so that what the compiler has to say about its future points there.
-        let span = ident.span();
+        let assertion = returns.may_hide_result.then(|| {
+            let kind = quote_spanned!(at_type=> #private_at::Returned::<#ty>::KIND);
+            quote!(#private::returns_a_plain_value(#kind);)
+        });
         let run = match execution {
             Execution::Async | Execution::Spawned => {
-                let body = quote!(#respond(#call.await));
-                let future = quote_spanned!(span=> async move { #body });
-                quote!(#private::Dispatch::task(#future))
+                let future = quote_spanned!(at_name=> async move { #respond(#call.await) });
+                let private = self.private_at(at_name);
+                quote_spanned!(at_name=> #private::Dispatch::task(#future))
             }
             Execution::Blocking | Execution::Compute => {
-                let closure = quote_spanned!(span=> move || #respond(#call));
-                quote!(#private::Dispatch::closure(#closure))
+                let closure = quote_spanned!(at_name=> move || #respond(#call));
+                let private = self.private_at(at_name);
+                quote_spanned!(at_name=> #private::Dispatch::closure(#closure))
             }
             Execution::Direct => quote!(#private::Dispatch::Done(#respond(#call))),
         };
@@ -85,6 +90,15 @@ impl Expander<'_> {
                 #(#takes)*
                 ::core::result::Result::Ok(#run)
             }
+        }
+    }
+
+    /// What the methods are functions of.
+    fn owner(&self, at: Span) -> TokenStream {
+        let (_, ty_generics, _) = self.interface.generics.split_for_impl();
+        match &self.interface.owner {
+            Owner::Type(_) => quote_spanned!(at=> Self),
+            Owner::Trait(ident) => quote_spanned!(at=> <Self as #ident #ty_generics>),
         }
     }
 
@@ -132,13 +146,11 @@ impl Expander<'_> {
     /// The items of the trait as it is compiled: `async fn` with futures that can be sent, and the hidden method.
     pub(super) fn trait_items(&self, block: &Block) -> TokenStream {
         let private = &self.private;
-        let Owner::Trait(ident) = &self.interface.owner else { return TokenStream::new() };
         let items = block.items.iter().map(|item| match item {
             BlockItem::Other(_, tokens) => tokens.clone(),
             BlockItem::Method(method) => trait_method(method),
         });
-        let (_, ty_generics, _) = self.interface.generics.split_for_impl();
-        let body = self.dispatch_body(quote!(<Self as #ident #ty_generics>));
+        let body = self.dispatch_body();
         let allowed = super::allowed();
         let hidden = hidden_name();
         quote! {

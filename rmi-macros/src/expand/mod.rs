@@ -80,7 +80,8 @@ fn signature(sig: &syn::Signature) -> syn::Signature {
 /// Lints that generated code may meet where the user's does not.
 fn allowed() -> TokenStream {
     quote!(#[allow(
-        dead_code, deprecated, private_bounds, private_interfaces, unreachable_pub, unused_qualifications, unused_variables,
+        dead_code, deprecated, private_bounds, private_interfaces, unreachable_pub,
+        unused_imports, unused_qualifications, unused_variables,
         clippy::all, clippy::pedantic, clippy::nursery
     )])
 }
@@ -173,7 +174,7 @@ impl Expander<'_> {
         let implementation = match owner {
             Owner::Type(self_ty) => {
                 let bounds = service_bounds(generics, predicates);
-                let body = self.dispatch_body(quote!(Self));
+                let body = self.dispatch_body();
                 quote! {
                     #[automatically_derived]
                     impl #impl_generics #private::Service<#stub> for #self_ty #bounds {
@@ -262,6 +263,11 @@ fn names_self(tokens: &TokenStream) -> bool {
         proc_macro2::TokenTree::Group(group) => names_self(&group.stream()),
         _ => false,
     })
+}
+
+/// The place of `span`, for generated code: names resolve as elsewhere in it.
+fn at(span: Span) -> Span {
+    Span::call_site().located_at(span)
 }
 
 /// An identifier of generated code that cannot meet one of the user's.

@@ -7,6 +7,7 @@ use syn::GenericParam;
 use super::{Bodies, Expander, where_clause};
 use crate::model::{Interface, Method, Owner, Param, ParamKind, ParamType, Source};
 use crate::parse::span_of;
+use crate::validate::is_stub_function;
 
 impl Expander<'_> {
     pub(super) fn stub(&self) -> TokenStream {
@@ -17,7 +18,7 @@ impl Expander<'_> {
         let (impl_generics, ty_generics, block_where) = generics.split_for_impl();
         let (cfgs, deprecated) = (&copied.cfgs, &copied.deprecated);
         let allowed = super::allowed();
-        let summary = format!("Calls a `{}` on another node.", self.owner_name());
+        let summary = format!("Calls `{}` on another node.", self.owner_name());
         let docs = match copied.docs.is_empty() {
             true => TokenStream::new(),
             false => {
@@ -56,7 +57,10 @@ impl Expander<'_> {
         let bounds = where_clause(predicates);
         let local = self.local();
         let stub_name = stub.to_string();
-        let methods = methods.iter().map(|method| self.stub_method(method));
+        let methods = methods
+            .iter()
+            .filter(|method| self.bodies == Bodies::Real || !is_stub_function(&method.ident))
+            .map(|method| self.stub_method(method));
         quote! {
             #[doc = #summary]
             #docs
@@ -166,9 +170,9 @@ impl Expander<'_> {
         let ty = self.outside(&returns.ty);
         let invocation = match returns.is_result {
             true => {
-                let span = span_of(&returns.ty);
-                let private = self.private_at(span);
-                quote_spanned!(span=> #private::ResultInvocation<#ty>)
+                let at = super::at(span_of(&returns.ty));
+                let private = self.private_at(at);
+                quote_spanned!(at=> #private::ResultInvocation<#ty>)
             }
             false => quote!(#private::Invocation<#ty>),
         };

@@ -5,7 +5,7 @@ use rmi::rmi_node;
 struct Service;
 
 #[rmi_node]
-trait Twins: Sized {
+trait Twins {
     async fn twin(&self) -> Option<Self>;
 }
 
