@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use bytes::{Buf, Bytes, BytesMut};
-use rmi_core::frame::{FrameHeader, HEADER_LEN, MAX_OPENING, MAX_PAYLOAD, MIN_PART, frame_flag, frame_type, put_frame};
+use rmi_core::frame::{FrameHeader, MAX_OPENING, MAX_PAYLOAD, MIN_PART, frame_flag, frame_type, put_frame};
 
 /// Most parts that leave in one write: small frames wait for no more than that.
 const PARTS_PER_WRITE: usize = 4;
@@ -200,6 +200,8 @@ fn take(row: &mut VecDeque<Bytes>, mut n: usize, mut each: impl FnMut(Bytes)) {
 
 #[cfg(test)]
 mod tests {
+    use rmi_core::frame::HEADER_LEN;
+
     use super::*;
 
     const KIB: usize = 1 << 10;
