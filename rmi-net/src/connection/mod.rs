@@ -32,6 +32,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use rmi_core::context::Caller;
 use rmi_core::exception::CallError;
 use rmi_core::frame::{GoAway, GoAwayReason, frame_flag, frame_type};
 use rmi_core::hello::{Hello, InstanceId, NodeRecord};
@@ -170,8 +171,11 @@ pub(crate) struct Parts {
     pub(crate) runtime: Handle,
     pub(crate) watcher: Weak<dyn Watcher>,
     /// What injected parameters are made from, given the connection that is being made.
-    pub(crate) caller: Box<dyn FnOnce(&Weak<Connection>, &Arc<str>) -> rmi_core::context::Caller + Send>,
+    pub(crate) caller: MakeCaller,
 }
+
+/// Makes the caller of a connection's calls, from the connection and the name of its peer.
+pub(crate) type MakeCaller = Box<dyn FnOnce(&Weak<Connection>, &Arc<str>) -> Caller + Send>;
 
 impl Connection {
     /// A connection after its handshake. Nothing moves before [`run`](Self::run).
@@ -295,6 +299,8 @@ impl Connection {
     }
 
     /// Starts a call. Gives the request back if this connection takes none.
+    // The request comes back as it went in, by value: boxing it would cost each call an allocation.
+    #[allow(clippy::result_large_err)]
     pub(crate) fn start(self: &Arc<Self>, request: Request) -> Result<Started, Request> {
         let now = self.clock.now();
         let deadline = request.deadline_at(now, self.default_timeout);
@@ -628,7 +634,8 @@ enum Encoded {
 
 impl Encoded {
     fn of(request: &Request, deadline: Option<Instant>, now: Instant, limit: u64) -> Result<Self, CallError> {
-        if request.len_at_most() <= rmi_core::frame::MAX_PAYLOAD && request.args.attachments().is_empty() {
+        let is_small = request.len_at_most() as u64 <= limit.min(rmi_core::frame::MAX_PAYLOAD as u64);
+        if is_small && request.args.attachments().is_empty() {
             return Ok(Self::Small);
         }
         let mut head = BytesMut::with_capacity(request.args.positional().len() + request.args.keywords().len() + 256);

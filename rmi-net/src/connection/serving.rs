@@ -17,7 +17,7 @@ use bytes::{Bytes, BytesMut};
 use rmi_core::context::{CallContext, Caller, Cancellation, Scope};
 use rmi_core::descriptor::Execution;
 use rmi_core::exception::Exception;
-use rmi_core::frame::{MAX_PAYLOAD, frame_flag, frame_type};
+use rmi_core::frame::{GoAwayReason, MAX_PAYLOAD, frame_flag, frame_type};
 use rmi_core::kind::Kind;
 use rmi_core::message::{IncomingRequest, Message, Response};
 use rmi_core::run::{self, MethodTask};
@@ -281,7 +281,12 @@ impl Connection {
 
     /// Sends an answer, now if the queue has room, else when it has. The permit is held until then.
     pub(super) fn respond(self: &Arc<Self>, id: u64, response: Response, permit: Option<RunningCall>) {
+        let is_rejection = permit.is_none();
         let Some((message, permit)) = self.try_respond(id, self.encode(response), permit) else { return };
+        if is_rejection {
+            // No permit bounds these: only a peer that floods this node without reading gets here.
+            return self.end_for(GoAwayReason::TooMuch, "answers are not read");
+        }
         let this = Arc::clone(self);
         self.runtime.spawn(async move {
             let mut waiting = (message, permit);
@@ -311,15 +316,17 @@ impl Connection {
                 return None;
             }
             let queued = state.outgoing.n_bytes();
-            if queued > 0 && queued + answer.len() as u64 > self.limits.queue_bytes() as u64 {
+            // Refusals are small, and may go a little further.
+            let most = self.limits.queue_bytes() as u64 * if permit.is_some() { 1 } else { 2 };
+            if queued > 0 && queued + answer.len() as u64 > most {
                 return Some((answer, permit));
             }
+            // Given back before the answer can leave: the caller may call again as soon as it has it.
+            drop(permit);
             let flags = if answer.is_exception { frame_flag::EXCEPTION } else { 0 }
                 | if answer.attachments.is_empty() { 0 } else { frame_flag::ATTACHMENTS };
             state.outgoing.push_message(frame_type::RESPONSE, flags, id, answer.head, &answer.attachments);
         }
-        // Given back before the caller can know that it has its answer.
-        drop(permit);
         self.flush(false);
         None
     }

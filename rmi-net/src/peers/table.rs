@@ -173,8 +173,7 @@ impl PeerTable {
             if self.entries.len() >= self.most_peers {
                 break;
             }
-            // The one with the greater instance dials first.
-            let wait = if self.ours > record.instance { Duration::ZERO } else { POLITE_WAIT };
+            let wait = polite_wait(self.ours, record.instance);
             let dialing = Dialing { next_at: Some(now + wait), ..Dialing::default() };
             self.insert(record, PeerState::Known, dialing);
             is_new = true;
@@ -292,10 +291,14 @@ impl PeerTable {
         }
         entry.state = PeerState::Lost;
         entry.lost_at = Some(now);
-        if entry.linked_at.is_some_and(|at| now.saturating_duration_since(at) >= STABLE_AFTER) {
+        let was_stable = entry.linked_at.is_some_and(|at| now.saturating_duration_since(at) >= STABLE_AFTER);
+        if was_stable {
             entry.dialing.n_tries = 0;
         }
-        entry.dialing.next_at = Some(now);
+        let at = now + polite_wait(self.ours, link.instance());
+        // One that comes and goes is waited for longer and longer.
+        let next_at = entry.dialing.next_at.filter(|_| !was_stable).map_or(at, |next| next.max(at));
+        entry.dialing.next_at = Some(next_at);
         let event = PeerEvent::Lost(entry.info());
         if is_client {
             // Nobody can dial it. It comes again by itself.
@@ -426,6 +429,11 @@ impl PeerTable {
         self.seeds.clear();
         std::mem::take(&mut self.entries).into_values().flat_map(|entry| entry.links).collect()
     }
+}
+
+/// How long this node leaves it to the other to dial: the one with the greater instance goes first.
+fn polite_wait(ours: InstanceId, theirs: InstanceId) -> Duration {
+    if ours > theirs { Duration::ZERO } else { POLITE_WAIT }
 }
 
 /// Which of two connections between the same processes is canonical: the same on both ends, whatever order they came in.
