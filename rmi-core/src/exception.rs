@@ -24,7 +24,6 @@ use serde::de::DeserializeOwned;
 
 use crate::kind::{Class, Kind};
 use crate::payload::{DecodeError, Payload};
-use crate::reply::RemoteCause;
 
 /// An error as it travels in a response: data, with every text that belongs to it.
 #[derive(Debug, Clone)]
@@ -364,10 +363,14 @@ fn tell(Place { kind, class, node, .. }: &Place) -> String {
 
 impl<E> InvocationException<E> {
     /// The exception that arrived in a response.
-    pub(crate) fn from_exception(exception: Exception, peer: &str, method: &str) -> Self
-    where
-        E: RemoteCause,
-    {
+    ///
+    /// `receive` makes the cause of what the method raised: typed, if it can.
+    pub(crate) fn from_exception(
+        exception: Exception,
+        peer: &str,
+        method: &str,
+        receive: fn(RemoteError) -> Box<dyn Error + Send + Sync>,
+    ) -> Self {
         let Exception { kind, class, retry_after, .. } = exception;
         let node = if exception.node.is_empty() { peer } else { exception.node.as_str() }.to_owned();
         let mut place = Place { node, method: method.to_owned(), kind, class };
@@ -377,7 +380,7 @@ impl<E> InvocationException<E> {
         }
         let remote = RemoteError::new(exception);
         let cause: Box<dyn Error + Send + Sync> = match kind {
-            Kind::Raised => E::receive(remote),
+            Kind::Raised => receive(remote),
             _ => Box::new(remote),
         };
         let innermost = Origin { place, below: Below::Cause(cause) };

@@ -15,12 +15,12 @@ use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 
-use crate::context::Scope;
 use crate::exception::{CallError, Exception, InvocationException, RemoteError};
 use crate::kind::Kind;
 use crate::message::{Request, Response, Target};
 use crate::reply::RemoteCause;
-use crate::transport::{Outcome, Remote, Started, Ticket};
+use crate::scope::Scope;
+use crate::transport::{Outcome, Started, Ticket, Transport};
 
 /// A call that is ready to go: await it, or give it a timeout first.
 ///
@@ -31,14 +31,14 @@ use crate::transport::{Outcome, Remote, Started, Ticket};
 /// Dropping the future cancels the call. At most once: the method has run to some await, or not at all.
 #[must_use = "an invocation does nothing until it is awaited"]
 pub struct Invocation<T, E = RemoteError> {
-    remote: Remote,
+    transport: Arc<dyn Transport>,
     request: Request,
     types: PhantomData<fn() -> (T, E)>,
 }
 
 impl<T, E> Invocation<T, E> {
-    pub(crate) fn new(remote: Remote, request: Request) -> Self {
-        Self { remote, request, types: PhantomData }
+    pub(crate) fn new(transport: Arc<dyn Transport>, request: Request) -> Self {
+        Self { transport, request, types: PhantomData }
     }
 
     /// Gives up after this time, counted from when the call is first polled or sent.
@@ -78,12 +78,12 @@ impl<T, E> Invocation<T, E> {
 
     /// Sets the type of the result of a call by name.
     pub fn returning<U>(self) -> Invocation<U, E> {
-        Invocation::new(self.remote, self.request)
+        Invocation::new(self.transport, self.request)
     }
 
     /// Sets the type of the error of a call by name: if the method raises one of this type, it comes back as such.
     pub fn raising<F: RemoteCause>(self) -> Invocation<T, F> {
-        Invocation::new(self.remote, self.request)
+        Invocation::new(self.transport, self.request)
     }
 
     /// Sends the request now, and gives back the future of the answer.
@@ -106,7 +106,7 @@ impl<T, E> Invocation<T, E> {
         E: RemoteCause,
     {
         let scope = Scope::current();
-        let may_block = scope.as_ref().is_some_and(Scope::may_block) || self.remote.transport().may_block();
+        let may_block = scope.as_ref().is_some_and(Scope::may_block) || self.transport.may_block();
         let future = self.into_unsent();
         if !may_block {
             let message = "this thread belongs to an async runtime: write `.await` instead of `.wait()`";
@@ -119,7 +119,7 @@ impl<T, E> Invocation<T, E> {
         self.request.scope = Scope::current();
         InvocationFuture {
             target: self.request.target.clone(),
-            remote: self.remote,
+            transport: self.transport,
             state: State::Unsent(self.request),
             types: PhantomData,
         }
@@ -138,7 +138,7 @@ impl<T: DeserializeOwned, E: RemoteCause> IntoFuture for Invocation<T, E> {
 impl<T, E> fmt::Debug for Invocation<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Invocation")
-            .field("peer", &self.remote.peer_name())
+            .field("peer", &self.transport.peer_name())
             .field("method", &format_args!("{}", self.request.target))
             .finish_non_exhaustive()
     }
@@ -147,7 +147,7 @@ impl<T, E> fmt::Debug for Invocation<T, E> {
 /// The answer of an [`Invocation`] that was sent or is being awaited. Dropping it cancels the call.
 #[must_use = "futures do nothing until they are awaited"]
 pub struct InvocationFuture<T, E = RemoteError> {
-    remote: Remote,
+    transport: Arc<dyn Transport>,
     target: Target,
     state: State,
     types: PhantomData<fn() -> (T, E)>,
@@ -168,7 +168,7 @@ impl<T, E> InvocationFuture<T, E> {
         if let State::Unsent(request) = std::mem::replace(&mut self.state, State::Done) {
             let started = match request.args.error() {
                 Some(error) => Started::refused(CallError::new(Kind::RequestEncode, error.to_string())),
-                None => self.remote.transport().start(request),
+                None => self.transport.start(request),
             };
             self.state = State::from(started);
         }
@@ -176,7 +176,7 @@ impl<T, E> InvocationFuture<T, E> {
 
     #[cold]
     fn gave_up(&self, error: CallError) -> InvocationException<E> {
-        InvocationException::from_call_error(error, &self.remote.peer_name(), &self.target.to_string())
+        InvocationException::from_call_error(error, &self.transport.peer_name(), &self.target.to_string())
     }
 }
 
@@ -200,7 +200,12 @@ impl<T: DeserializeOwned, E: RemoteCause> InvocationFuture<T, E> {
             Ok(Response::Exception(exception)) => *exception,
             Err(error) => return Err(self.gave_up(error)),
         };
-        Err(InvocationException::from_exception(exception, &self.remote.peer_name(), &self.target.to_string()))
+        Err(InvocationException::from_exception(
+            exception,
+            &self.transport.peer_name(),
+            &self.target.to_string(),
+            E::receive,
+        ))
     }
 }
 
@@ -234,7 +239,7 @@ impl<T: DeserializeOwned, E: RemoteCause> Future for InvocationFuture<T, E> {
 impl<T, E> fmt::Debug for InvocationFuture<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("InvocationFuture")
-            .field("peer", &self.remote.peer_name())
+            .field("peer", &self.transport.peer_name())
             .field("method", &format_args!("{}", self.target))
             .finish_non_exhaustive()
     }

@@ -21,9 +21,12 @@ pub mod local;
 pub mod message;
 pub mod pack;
 pub mod payload;
+pub mod rejection;
+pub mod remote;
 pub mod reply;
 pub mod run;
 pub mod scan;
+pub mod scope;
 pub mod service;
 pub mod suggest;
 pub mod transport;
@@ -35,10 +38,11 @@ pub mod __private;
 
 pub use args::Args;
 pub use blob::Blob;
-pub use context::{CallContext, FromCall, inherit};
+pub use context::{CallContext, FromCall};
 pub use exception::{CallError, InvocationException, RemoteError, root_exc};
 pub use invocation::{Invocation, InvocationFuture};
 pub use kind::{Class, Kind};
+pub use remote::Remote;
 pub use reply::{Failure, RemoteCause, Reply, Result};
 /// Makes methods callable from other nodes.
 ///
@@ -259,6 +263,7 @@ pub use reply::{Failure, RemoteCause, Reply, Result};
 ///
 /// The methods are as visible as those of the block, and the stub as the most visible of them.
 pub use rmi_macros::rmi_node_core as rmi_node;
+pub use scope::inherit;
 pub use service::Service;
-pub use transport::Remote;
+
 pub use value::Value;

@@ -6,13 +6,16 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::context::{CallContext, Caller, Scope};
+use crate::context::{CallContext, Caller};
 use crate::kind::Kind;
 use crate::message::{IncomingRequest, Message, Request, Response};
+use crate::rejection::Rejection;
+use crate::remote::Remote;
 use crate::run::{self, MethodTask};
 use crate::scan::ScanError;
-use crate::service::{AnyService, Call, Dispatch, Rejection, Service, erase};
-use crate::transport::{Remote, Started, Transport};
+use crate::scope::Scope;
+use crate::service::{AnyService, Call, Dispatch, Service, erase};
+use crate::transport::{Started, Transport};
 
 /// The name of the node that a local stub calls, and of its caller.
 pub const LOCAL: &str = "local";

@@ -18,12 +18,12 @@ use std::time::{Duration, Instant};
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::args::Args;
-use crate::context::Scope;
 use crate::exception::{Exception, Place};
 use crate::kind::{Class, Kind};
 use crate::pack;
 use crate::payload::Payload;
 use crate::scan::{ScanError, Scanner};
+use crate::scope::Scope;
 
 /// The longest time that a deadline may be away. More is cut to this.
 pub const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);

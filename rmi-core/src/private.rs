@@ -13,9 +13,10 @@ pub use crate::descriptor::{Execution, MethodDescriptor, ParamDescriptor, Servic
 pub use crate::invocation::Invocation;
 pub use crate::local::local;
 pub use crate::message::{Name, Response};
+pub use crate::rejection::Rejection;
+pub use crate::remote::Remote;
 pub use crate::reply::{MethodResult, RemoteCause, Reply, reply_result, reply_value};
-pub use crate::service::{Call, Dispatch, Interface, Rejection, Service, Slots};
-pub use crate::transport::Remote;
+pub use crate::service::{Call, Dispatch, Interface, Service, Slots};
 
 use crate::kind::Kind;
 

@@ -9,11 +9,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use crate::context::Scope;
 use crate::exception::Exception;
 use crate::kind::Kind;
 use crate::message::Response;
-use crate::service::{AnyService, Call, Dispatch, Rejection};
+use crate::rejection::Rejection;
+use crate::scope::Scope;
+use crate::service::{AnyService, Call, Dispatch};
 
 /// The response of a method that panicked.
 fn panicked() -> Response {

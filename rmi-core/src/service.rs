@@ -8,17 +8,16 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::bind::{self, BindError, Bound};
+use crate::bind::{self, Bound};
 use crate::context::CallContext;
 use crate::descriptor::{Execution, MethodDescriptor, ServiceDescriptor};
-use crate::exception::Exception;
 use crate::kind::Kind;
 use crate::message::Response;
 use crate::payload;
+use crate::rejection::Rejection;
 use crate::reply::Reply;
 
 /// An object whose methods can be called by other nodes. Implemented by `#[rmi_node]`, not by hand.
@@ -155,44 +154,6 @@ impl Slots<'_> {
             Ok(value) => Ok(Some(value)),
             Err(error) => Err(self.bound.bad_value(&error).into()),
         }
-    }
-}
-
-/// The refusal of a call whose method has not run.
-#[derive(Debug, Clone)]
-pub struct Rejection {
-    exception: Box<Exception>,
-}
-
-impl Rejection {
-    /// A refusal of this kind that says `message`.
-    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { exception: Box::new(Exception::new(kind, message)) }
-    }
-
-    /// The same with a time after which it is worth to try again.
-    #[must_use]
-    pub fn with_retry_after(mut self, retry_after: Duration) -> Self {
-        self.exception.retry_after = Some(retry_after);
-        self
-    }
-
-    /// What happened.
-    pub fn kind(&self) -> Kind {
-        self.exception.kind
-    }
-
-    /// The refusal as it travels.
-    pub fn into_exception(self) -> Exception {
-        *self.exception
-    }
-}
-
-impl From<BindError> for Rejection {
-    fn from(error: BindError) -> Self {
-        let mut rejection = Self::new(Kind::BadArguments, error.to_string());
-        rejection.exception.type_name = std::any::type_name::<BindError>().into();
-        rejection
     }
 }
 

@@ -10,10 +10,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use crate::args::Args;
 use crate::exception::CallError;
-use crate::invocation::Invocation;
-use crate::message::{Name, Request, Response, Target};
+use crate::message::{Request, Response};
 
 /// How a call ends: with the peer's response, or given up on this side.
 pub type Outcome = Result<Response, CallError>;
@@ -100,59 +98,5 @@ impl Drop for Ticket {
 impl fmt::Debug for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ticket").field("id", &self.id).finish_non_exhaustive()
-    }
-}
-
-/// A peer and the name of a service on it: what a stub is made of. Cheap to clone.
-#[derive(Clone)]
-pub struct Remote {
-    transport: Arc<dyn Transport>,
-    service: Option<Name>,
-}
-
-impl Remote {
-    /// The peer behind `transport`.
-    pub fn new(transport: Arc<dyn Transport>) -> Self {
-        Self { transport, service: None }
-    }
-
-    /// The same peer, with the service of a stub.
-    #[must_use]
-    pub fn with_service(self, service: impl Into<Name>) -> Self {
-        Self { service: Some(service.into()), ..self }
-    }
-
-    /// The peer's name.
-    pub fn peer_name(&self) -> Arc<str> {
-        self.transport.peer_name()
-    }
-
-    /// The way to the peer.
-    pub(crate) fn transport(&self) -> &dyn Transport {
-        &*self.transport
-    }
-
-    /// A call of a method of the stub's service.
-    #[doc(hidden)]
-    pub fn call<T, E>(&self, method: &'static str, args: Args) -> Invocation<T, E> {
-        let target = match &self.service {
-            Some(service) => Target::new(service.clone(), method),
-            None => Target::by_name(method),
-        };
-        Invocation::new(self.clone(), Request::new(target, args))
-    }
-
-    /// A call by name.
-    pub fn invoke<T>(&self, method: &str, args: Args) -> Invocation<T> {
-        Invocation::new(self.clone(), Request::new(Target::by_name(method), args))
-    }
-}
-
-impl fmt::Debug for Remote {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Remote")
-            .field("peer", &self.peer_name())
-            .field("service", &self.service.as_ref().map(Name::as_str))
-            .finish()
     }
 }

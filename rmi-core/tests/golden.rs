@@ -10,13 +10,13 @@ use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use rmi_core::{
     Args, Blob, Class, Kind, Value, args,
-    context::Scope,
     exception::{Exception, Place},
     frame::{self, FrameHeader, GoAway, GoAwayReason, HEADER_LEN, PREAMBLE, frame_flag, frame_type, put_frame},
     hello::{Hello, InstanceId, NodeRecord, PeerLimits, Role, decode_records, encode_records},
     message::{IncomingRequest, Message, Request, Response, Target},
     payload::Payload,
     scan::Scanner,
+    scope::Scope,
 };
 use serde::Serialize;
 

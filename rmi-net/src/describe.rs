@@ -4,8 +4,9 @@ use std::sync::{Arc, Weak};
 
 use rmi_core::descriptor::{Execution, MethodDescriptor, ParamDescriptor, ParamKind as Kind, ServiceDescriptor};
 use rmi_core::payload::Payload;
+use rmi_core::rejection::Rejection;
 use rmi_core::reply::reply_value;
-use rmi_core::service::{AnyService, Call, Dispatch, Rejection};
+use rmi_core::service::{AnyService, Call, Dispatch};
 use serde::{Deserialize, Serialize};
 
 use crate::host::{BUILT_IN, Host};

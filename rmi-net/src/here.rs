@@ -8,16 +8,19 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rmi_core::context::{CallContext, Caller, Cancellation, Scope};
+use rmi_core::context::{CallContext, Caller};
 use rmi_core::exception::{CallError, Exception};
 use rmi_core::kind::{Class, Kind};
 use rmi_core::local::LOCAL;
 use rmi_core::message::{IncomingRequest, Message, Request, Response};
 use rmi_core::payload::Payload;
+use rmi_core::rejection::Rejection;
+use rmi_core::remote::Remote;
 use rmi_core::run::{self, MethodTask};
 use rmi_core::scan::ScanError;
-use rmi_core::service::{Call, Dispatch, Rejection, Service, erase};
-use rmi_core::transport::{Remote, Started, Transport};
+use rmi_core::scope::{Cancellation, Scope};
+use rmi_core::service::{Call, Dispatch, Service, erase};
+use rmi_core::transport::{Started, Transport};
 use tokio::runtime::Handle;
 
 use crate::host::{Host, PoolSlot};

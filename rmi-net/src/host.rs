@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use rmi_core::context::Slot;
 use rmi_core::descriptor::{Execution, MethodDescriptor, ServiceDescriptor};
 use rmi_core::kind::Kind;
 use rmi_core::message::MAX_METHOD_NAME;
-use rmi_core::service::{AnyService, Rejection};
+use rmi_core::rejection::Rejection;
+use rmi_core::scope::Slot;
+use rmi_core::service::AnyService;
 use rmi_core::suggest;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};

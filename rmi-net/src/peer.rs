@@ -11,8 +11,9 @@ use rmi_core::invocation::Invocation;
 use rmi_core::kind::{Class, Kind};
 use rmi_core::local::LOCAL;
 use rmi_core::message::{Name, Request};
-use rmi_core::service::Rejection;
-use rmi_core::transport::{Remote, Started, Transport};
+use rmi_core::rejection::Rejection;
+use rmi_core::remote::Remote;
+use rmi_core::transport::{Started, Transport};
 
 use crate::Node;
 use crate::connection::Connection;

@@ -14,14 +14,16 @@ use std::task::{Context, Waker};
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use rmi_core::context::{CallContext, Caller, Cancellation, Scope};
+use rmi_core::context::{CallContext, Caller};
 use rmi_core::descriptor::Execution;
 use rmi_core::exception::Exception;
 use rmi_core::frame::{GoAwayReason, MAX_PAYLOAD, frame_flag, frame_type};
 use rmi_core::kind::Kind;
 use rmi_core::message::{IncomingRequest, Message, Response};
+use rmi_core::rejection::Rejection;
 use rmi_core::run::{self, MethodTask};
-use rmi_core::service::{Call, Dispatch, Rejection};
+use rmi_core::scope::{Cancellation, Scope};
+use rmi_core::service::{Call, Dispatch};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 use tracing::Instrument;

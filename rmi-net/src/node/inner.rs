@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use rmi_core::context::{Caller, Scope};
+use rmi_core::context::Caller;
 use rmi_core::frame::GoAwayReason;
 use rmi_core::hello::{Hello, InstanceId, NodeRecord, Role};
+use rmi_core::scope::Scope;
 use rmi_core::service::{Service, erase};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{Notify, Semaphore, broadcast, watch};

@@ -16,7 +16,8 @@ use std::time::Duration;
 use rmi_core::context::{CallContext, FromCall};
 use rmi_core::hello::InstanceId;
 use rmi_core::kind::Kind;
-use rmi_core::service::{Rejection, Service};
+use rmi_core::rejection::Rejection;
+use rmi_core::service::Service;
 
 pub use self::builder::{NodeBuilder, Start, StartError};
 pub(crate) use self::inner::{CallerLink, NodeInner};
