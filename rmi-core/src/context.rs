@@ -81,6 +81,11 @@ impl CallContext {
         self.scope.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
+    /// The W3C trace context (a `traceparent`) that came with the call. Nested calls hand it on by themselves.
+    pub fn trace_parent(&self) -> Option<&str> {
+        self.scope.trace_parent().map(|text| &**text)
+    }
+
     /// Whether the call was cancelled. Of use to plain methods: the future of an `async` one is dropped instead.
     pub fn is_cancelled(&self) -> bool {
         self.scope.cancellation().is_some_and(Cancellation::is_cancelled)

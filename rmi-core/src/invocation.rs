@@ -62,6 +62,12 @@ impl<T, E> Invocation<T, E> {
         self
     }
 
+    /// Sends this W3C trace context (a `traceparent`) along. Without it the calling method's own is handed on.
+    pub fn with_trace_parent(mut self, trace_parent: impl Into<Arc<str>>) -> Self {
+        self.request.trace_parent = Some(trace_parent.into());
+        self
+    }
+
     /// The timeout that the method's attribute sets, unless the caller sets one.
     #[doc(hidden)]
     pub fn default_timeout(mut self, timeout: Duration) -> Self {

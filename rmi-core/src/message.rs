@@ -115,6 +115,8 @@ pub struct Request {
     pub no_cancel: bool,
     /// Whether no answer is wanted.
     pub one_way: bool,
+    /// The W3C trace context, where the caller set one; otherwise the calling method's is handed on.
+    pub trace_parent: Option<Arc<str>>,
     /// What the calling method hands on; `None` outside of a method.
     pub scope: Option<Scope>,
 }
@@ -130,6 +132,7 @@ impl Request {
             begun_deadline: None,
             no_cancel: false,
             one_way: false,
+            trace_parent: None,
             scope: None,
         }
     }
@@ -158,7 +161,7 @@ impl Request {
 
     /// Writes the message.
     pub fn encode(&self, remaining: Option<Duration>, out: &mut BytesMut) {
-        let trace_parent = self.scope.as_ref().and_then(Scope::trace_parent);
+        let trace_parent = self.trace_parent();
         let flags = if self.one_way { flags::ONE_WAY } else { 0 } | if self.no_cancel { flags::NO_CANCEL } else { 0 };
         let n_elements = match () {
             () if trace_parent.is_some() => 6,
@@ -208,15 +211,17 @@ impl Request {
     pub fn len_at_most(&self) -> usize {
         let attachments = self.args.attachments();
         // Headers: the array, the name, both argument headers, the time, the flags, the extensions.
-        let envelope = 64 + self.target.len() + attachments.len() * 9 + self.trace_parent_len();
+        let envelope =
+            64 + self.target.len() + attachments.len() * 9 + self.trace_parent().map_or(0, |text| text.len() + 32);
         envelope
             + self.args.positional().len()
             + self.args.keywords().len()
             + attachments.iter().map(Bytes::len).sum::<usize>()
     }
 
-    fn trace_parent_len(&self) -> usize {
-        self.scope.as_ref().and_then(Scope::trace_parent).map_or(0, |text| text.len() + 32)
+    /// The W3C trace context that travels along.
+    pub fn trace_parent(&self) -> Option<&Arc<str>> {
+        self.trace_parent.as_ref().or_else(|| self.scope.as_ref()?.trace_parent())
     }
 }
 

@@ -4,6 +4,7 @@
 //! request is on its way, and the ticket is polled for the answer. Nothing in this path allocates. Dropping a ticket
 //! that has no answer yet abandons the call.
 
+use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -68,12 +69,21 @@ pub trait Link: Send + Sync + 'static {
 pub struct Ticket {
     link: Option<Arc<dyn Link>>,
     id: u64,
+    /// Something that lives as long as the call: a tracing span.
+    companion: Option<Box<dyn Any + Send>>,
 }
 
 impl Ticket {
     /// The call `id` on `link`.
     pub fn new(link: Arc<dyn Link>, id: u64) -> Self {
-        Self { link: Some(link), id }
+        Self { link: Some(link), id, companion: None }
+    }
+
+    /// The same with something that lives until the call has ended or is abandoned.
+    #[must_use]
+    pub fn with_companion(mut self, companion: Box<dyn Any + Send>) -> Self {
+        self.companion = Some(companion);
+        self
     }
 
     pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
@@ -82,6 +92,7 @@ impl Ticket {
         let outcome = link.poll_outcome(self.id, context);
         if outcome.is_ready() {
             self.link = None;
+            self.companion = None;
         }
         outcome
     }

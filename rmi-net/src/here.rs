@@ -149,7 +149,7 @@ impl Here {
         if !method.allows(self.caller.roles()) {
             return Err(Rejection::new(Kind::Denied, format!("`{}` may not be called from here", method.full_name)));
         }
-        let trace_parent = request.scope.as_ref().and_then(Scope::trace_parent).cloned();
+        let trace_parent = request.trace_parent().cloned();
         let scope = Scope::new(deadline).with_trace_parent(trace_parent);
         let scope = scope.with_cancellation(Cancellation::new());
         let context = CallContext::new(self.caller.clone(), scope.clone());

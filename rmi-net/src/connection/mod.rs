@@ -408,7 +408,9 @@ impl Connection {
             self.keeper.notify_one();
         }
         self.flush(is_alone);
-        Started::Sent(Ticket::new(Arc::clone(self) as Arc<dyn Link>, id))
+        let ticket = Ticket::new(Arc::clone(self) as Arc<dyn Link>, id);
+        let span = tracing::debug_span!("rmi.call", method = %request.target, peer = &*self.peer_name, id);
+        Started::Sent(if span.is_disabled() { ticket } else { ticket.with_companion(Box::new(span)) })
     }
 
     /// The largest message that may be sent.
