@@ -26,13 +26,25 @@ pub(super) async fn listen(path: &Path) -> io::Result<(Box<dyn Listener>, Addres
         if UnixStream::connect(path).await.is_ok() {
             return Err(io::ErrorKind::AddrInUse.into());
         }
-        fs::remove_file(path)?;
     }
-    let listener = UnixListener::bind(path)?;
-    let unix = Unix { listener, inode: fs::symlink_metadata(path)?.ino(), path: path.to_owned() };
-    // Until here others could connect at most as far as the directory lets them; the handshake comes after this.
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-    Ok((Box::new(unix), Address::Unix(path.to_owned())))
+    // Made under another name and renamed when its mode is right: nobody else can connect in between.
+    let mut made_at = path.as_os_str().to_owned();
+    made_at.push(format!(".{}", std::process::id()));
+    let _ = fs::remove_file(&made_at);
+    let listener = UnixListener::bind(&made_at)?;
+    let renamed = fs::set_permissions(&made_at, fs::Permissions::from_mode(0o600))
+        .and_then(|()| fs::rename(&made_at, path))
+        .and_then(|()| fs::symlink_metadata(path));
+    match renamed {
+        Ok(metadata) => {
+            let unix = Unix { listener, inode: metadata.ino(), path: path.to_owned() };
+            Ok((Box::new(unix), Address::Unix(path.to_owned())))
+        }
+        Err(error) => {
+            let _ = fs::remove_file(&made_at);
+            Err(error)
+        }
+    }
 }
 
 struct Unix {
