@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use crate::address::IntoAddress;
 use crate::node::{NodeBuilder, NodeInner, StartError};
-use crate::peers::WaitError;
 use crate::seam::BoxFuture;
 use crate::{Node, Peer};
 
@@ -131,9 +130,7 @@ async fn find(node: Node, timeout: Duration) -> Result<Peer, ConnectError> {
     match inner.wait_for(timeout, look).await {
         Ok(Found::Peer(peer)) => Ok(peer.keeping(node)),
         Ok(Found::Failed(error)) => Err(error),
-        Err(WaitError::TimedOut { .. } | WaitError::Shutdown | WaitError::WouldBlock) => {
-            Err(ConnectError::TimedOut { timeout })
-        }
+        Err(_) => Err(ConnectError::TimedOut { timeout }),
     }
 }
 

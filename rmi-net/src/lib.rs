@@ -28,7 +28,10 @@ pub use describe::{MethodDescription, NodeDescription, ParamDescription, ParamKi
 pub use here::local;
 pub use host::ServeError;
 pub use limits::Limits;
-pub use node::{ConnectionSnapshot, LookupError, Node, NodeBuilder, PeerLookup, Shutdown, Snapshot, Start, StartError};
+pub use node::{
+    ConnectionSnapshot, LookupError, Node, NodeBuilder, PeerEvents, PeerLookup, Peers, Shutdown, Snapshot, Start,
+    StartError, WaitError, WaitFor,
+};
 pub use peer::Peer;
-pub use peers::{PeerEvent, PeerEvents, PeerInfo, PeerState, Peers, WaitError, WaitFor};
+pub use peers::{PeerEvent, PeerInfo, PeerState};
 pub use rmi_core::hello::{InstanceId, Role};

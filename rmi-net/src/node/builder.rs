@@ -13,6 +13,7 @@ use rmi_core::service::{AnyService, Service, erase};
 use tokio::runtime::Handle;
 
 use super::inner::{NodeInner, Settings};
+use super::knocking;
 use crate::Node;
 use crate::address::{Address, AddressError, IntoAddress};
 use crate::host::ServeError;
@@ -314,7 +315,7 @@ impl NodeBuilder {
         for (name, service) in self.services {
             inner.host.serve(&name, service)?;
         }
-        inner.run(listeners);
+        knocking::run(&inner, listeners);
         Ok(Node::new(inner))
     }
 

@@ -20,8 +20,8 @@ use crate::describe::BuiltIn;
 use crate::here::Here;
 use crate::host::{Host, ServeError};
 use crate::limits::{ALIVE_CHECK, Limits};
-use crate::peers::{PeerEvent, PeerInfo, PeerState, PeerTable, Peers, WaitError};
-use crate::seam::{Listener, Seams};
+use crate::peers::{PeerEvent, PeerInfo, PeerState, PeerTable};
+use crate::seam::Seams;
 use crate::sync::lock;
 
 /// Events that may wait for a slow watcher before it is told that it missed some.
@@ -55,6 +55,13 @@ pub(crate) struct NodeInner {
     /// Told when the node begins to end.
     pub(super) stopping: Notify,
     owned_runtime: Mutex<Option<Runtime>>,
+}
+
+/// Why something that was waited for was not seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotSeen {
+    TimedOut,
+    Shutdown,
 }
 
 /// What a builder has found out.
@@ -144,14 +151,6 @@ impl NodeInner {
         })
     }
 
-    /// Starts the node's tasks.
-    pub(super) fn run(self: &Arc<Self>, listeners: Vec<Box<dyn Listener>>) {
-        for listener in listeners {
-            self.runtime.spawn(super::knocking::accept(Arc::downgrade(self), listener));
-        }
-        self.runtime.spawn(super::knocking::knock(Arc::downgrade(self)));
-    }
-
     /// The Hello as of now.
     pub(super) fn hello(&self) -> Hello {
         let mut hello = self.hello.clone();
@@ -232,7 +231,7 @@ impl NodeInner {
         self: &Arc<Self>,
         timeout: Duration,
         mut look: impl FnMut(&Arc<Self>) -> Option<T>,
-    ) -> Result<T, WaitError> {
+    ) -> Result<T, NotSeen> {
         let until = self.seams.clock.now().checked_add(timeout);
         let mut changes = self.changes.subscribe();
         let over = async {
@@ -248,20 +247,18 @@ impl NodeInner {
                 return Ok(found);
             }
             if self.is_stopping() {
-                return Err(WaitError::Shutdown);
+                return Err(NotSeen::Shutdown);
             }
             tokio::select! {
-                changed = changes.changed() => if changed.is_err() { return Err(WaitError::Shutdown) },
-                () = &mut over => {
-                    let peers = Peers::new(Arc::clone(self));
-                    return Err(WaitError::TimedOut { timeout, seen: self.describe_peers(&peers) });
-                }
+                changed = changes.changed() => if changed.is_err() { return Err(NotSeen::Shutdown) },
+                () = &mut over => return Err(NotSeen::TimedOut),
             }
         }
     }
 
     /// Who is there, for people who look for somebody else.
-    pub(super) fn describe_peers(&self, peers: &Peers) -> String {
+    pub(super) fn describe_peers(&self) -> String {
+        let peers = self.infos();
         let mut text = if peers.is_empty() {
             format!("node `{}` knows no peer", self.name)
         } else {

@@ -18,8 +18,16 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often idle connections are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 
+/// Starts the node's tasks.
+pub(super) fn run(node: &Arc<NodeInner>, listeners: Vec<Box<dyn Listener>>) {
+    for listener in listeners {
+        node.runtime.spawn(accept(Arc::downgrade(node), listener));
+    }
+    node.runtime.spawn(knock(Arc::downgrade(node)));
+}
+
 /// Accepts connections until the node ends.
-pub(super) async fn accept(node: Weak<NodeInner>, mut listener: Box<dyn Listener>) {
+async fn accept(node: Weak<NodeInner>, mut listener: Box<dyn Listener>) {
     let mut failures = 0u32;
     loop {
         let Some(this) = node.upgrade() else { return };
@@ -32,7 +40,6 @@ pub(super) async fn accept(node: Weak<NodeInner>, mut listener: Box<dyn Listener
             if this.is_stopping() {
                 return;
             }
-            // Only weakly known while it waits: a node must not live because it listens.
             tokio::select! {
                 accepted = async {
                     let permit = handshakes.acquire_owned().await;
@@ -91,7 +98,7 @@ async fn welcome(node: Weak<NodeInner>, stream: Stream) {
 }
 
 /// Dials whom the table of peers wants dialled, until the node ends.
-pub(super) async fn knock(node: Weak<NodeInner>) {
+async fn knock(node: Weak<NodeInner>) {
     let mut idle = Idle::default();
     loop {
         let Some(this) = node.upgrade() else { return };

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::inner::NodeInner;
+use super::inner::{NodeInner, NotSeen};
 use crate::Peer;
 use crate::limits::WAIT_TIMEOUT;
-use crate::peers::{PeerState, Peers, WaitError};
+use crate::peers::PeerState;
 use crate::seam::BoxFuture;
 
 /// A peer that is waited for: await it, or [`wait`](Self::wait) on a thread that is not async.
@@ -74,11 +74,8 @@ impl PeerLookup {
             is_there.then(|| Peer::named(node, &name))
         };
         node.wait_for(timeout, look).await.map_err(|error| match error {
-            WaitError::Shutdown => LookupError::Shutdown { name: name.clone() },
-            _ => {
-                let seen = node.describe_peers(&Peers::new(Arc::clone(&node)));
-                LookupError::TimedOut { name: name.clone(), timeout, seen }
-            }
+            NotSeen::Shutdown => LookupError::Shutdown { name: name.clone() },
+            NotSeen::TimedOut => LookupError::TimedOut { name: name.clone(), timeout, seen: node.describe_peers() },
         })
     }
 }

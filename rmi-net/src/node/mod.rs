@@ -8,6 +8,8 @@ mod builder;
 mod inner;
 mod knocking;
 mod lookup;
+mod view;
+mod watch;
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,9 +24,10 @@ use rmi_core::service::Service;
 pub use self::builder::{NodeBuilder, Start, StartError};
 pub(crate) use self::inner::{CallerLink, NodeInner};
 pub use self::lookup::{LookupError, PeerLookup};
+pub use self::view::{Peers, WaitError, WaitFor};
+pub use self::watch::PeerEvents;
 use crate::address::Address;
 use crate::host::ServeError;
-use crate::peers::{PeerEvents, Peers};
 use crate::seam::BoxFuture;
 
 /// This process's endpoint: it offers services, knows its peers, and calls them. Cheap to clone.

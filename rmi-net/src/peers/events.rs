@@ -1,7 +1,6 @@
-//! What happens to the peers, as a stream without gaps, or one that says where a gap is.
+//! What can happen to a peer.
 
 use rmi_core::hello::InstanceId;
-use tokio::sync::broadcast;
 
 use super::PeerInfo;
 
@@ -33,42 +32,4 @@ pub enum PeerEvent {
     },
     /// Events were missed because they were not fetched: these are the peers now.
     Resync(Vec<PeerInfo>),
-}
-
-/// The events of the peers of a node, from when it was asked for. Dropping it ends the watch.
-#[derive(Debug)]
-pub struct PeerEvents {
-    first: Option<Vec<PeerInfo>>,
-    receiver: broadcast::Receiver<PeerEvent>,
-    node: std::sync::Weak<crate::node::NodeInner>,
-}
-
-impl PeerEvents {
-    pub(crate) fn new(
-        view: Vec<PeerInfo>,
-        receiver: broadcast::Receiver<PeerEvent>,
-        node: std::sync::Weak<crate::node::NodeInner>,
-    ) -> Self {
-        Self { first: Some(view), receiver, node }
-    }
-
-    /// The next event; `None` when the node was shut down.
-    ///
-    /// # Cancel safety
-    /// Dropping the future loses no event.
-    pub async fn next(&mut self) -> Option<PeerEvent> {
-        if let Some(view) = self.first.take() {
-            return Some(PeerEvent::View(view));
-        }
-        match self.receiver.recv().await {
-            Ok(event) => Some(event),
-            Err(broadcast::error::RecvError::Closed) => None,
-            Err(broadcast::error::RecvError::Lagged(_)) => {
-                let node = self.node.upgrade()?;
-                let (view, receiver) = node.view_and_events();
-                self.receiver = receiver;
-                Some(PeerEvent::Resync(view))
-            }
-        }
-    }
 }
