@@ -134,6 +134,8 @@ pub trait FromCall: Sized + Send + 'static {
     fn from_call(context: &CallContext) -> Result<Self, Rejection>;
 }
 
+// Not listed by the compiler: which types there are depends on the features.
+#[diagnostic::do_not_recommend]
 impl FromCall for CallContext {
     fn from_call(context: &CallContext) -> Result<Self, Rejection> {
         Ok(context.clone())

@@ -69,6 +69,7 @@ impl<E: Error + Serialize + DeserializeOwned + Send + Sync + 'static> RemoteCaus
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl RemoteCause for RemoteError {
     type Received = RemoteError;
 
@@ -81,6 +82,7 @@ impl RemoteCause for RemoteError {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl RemoteCause for Failure {
     type Received = RemoteError;
 
@@ -149,6 +151,7 @@ pub trait MethodResult {
     fn into_result(self) -> std::result::Result<Self::Ok, Self::Err>;
 }
 
+#[diagnostic::do_not_recommend]
 impl<T, E> MethodResult for std::result::Result<T, E> {
     type Ok = T;
     type Err = E;
