@@ -348,7 +348,7 @@ struct Cache<V> {
     value: V,
 }
 
-#[rmi_node(name = "cache.of", stub = Cached, serial, allow = "reader")]
+#[rmi_node(name = "cache.of", stub = Cached, serial)]
 impl<V> Cache<V>
 where
     V: Clone + Serialize + serde::de::DeserializeOwned + Send + Sync + 'static,
@@ -371,7 +371,20 @@ fn a_generic_type_has_a_generic_stub() {
     assert!(format!("{stub:?}").starts_with("Cached"), "{stub:?}");
     let descriptor = <Cache<u8> as rmi::Service<Cached<u8>>>::DESCRIPTOR;
     assert_eq!((descriptor.name(), descriptor.is_serial()), ("cache.of", true));
-    assert_eq!(descriptor.allowed_role(), Some("reader"));
+}
+
+struct Guarded;
+
+#[rmi_node(allow = "reader")]
+impl Guarded {
+    async fn read(&self) {}
+}
+
+#[test]
+fn a_service_may_be_for_some_callers_only() {
+    assert_eq!(<Guarded as rmi::Service<GuardedStub>>::DESCRIPTOR.allowed_role(), Some("reader"));
+    let error = GuardedStub::local(Guarded).read().wait().unwrap_err();
+    assert!(error.to_string().starts_with("invocation of `Guarded.read`"), "{error}");
 }
 
 mod interfaces {

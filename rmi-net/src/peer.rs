@@ -183,6 +183,7 @@ impl fmt::Debug for Peer {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl FromCall for Peer {
     fn from_call(context: &CallContext) -> Result<Self, Rejection> {
         let Some(link) = context.link::<CallerLink>() else {

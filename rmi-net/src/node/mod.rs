@@ -169,6 +169,7 @@ impl fmt::Debug for Node {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl FromCall for Node {
     fn from_call(context: &CallContext) -> Result<Self, Rejection> {
         let node = context.link::<CallerLink>().and_then(|link| link.node());
