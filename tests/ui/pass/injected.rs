@@ -9,13 +9,13 @@ mod net {
 }
 
 impl FromCall for net::Peer {
-    fn from_call(context: &CallContext) -> Result<Self, rmi_core::service::Rejection> {
+    fn from_call(context: &CallContext) -> Result<Self, rmi_core::rejection::Rejection> {
         Ok(Self(context.caller_name().to_owned()))
     }
 }
 
 impl FromCall for net::Node {
-    fn from_call(_: &CallContext) -> Result<Self, rmi_core::service::Rejection> {
+    fn from_call(_: &CallContext) -> Result<Self, rmi_core::rejection::Rejection> {
         Ok(Self)
     }
 }
@@ -23,7 +23,7 @@ impl FromCall for net::Node {
 struct Own(String);
 
 impl FromCall for Own {
-    fn from_call(context: &CallContext) -> Result<Self, rmi_core::service::Rejection> {
+    fn from_call(context: &CallContext) -> Result<Self, rmi_core::rejection::Rejection> {
         Ok(Self(context.caller_name().to_owned()))
     }
 }
