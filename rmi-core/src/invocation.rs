@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 
 use crate::exception::{CallError, Exception, InvocationException, RemoteError};
-use crate::kind::Kind;
+use crate::kind::{Class, Kind};
 use crate::message::{Request, Response, Target};
 use crate::reply::RemoteCause;
 use crate::scope::Scope;
@@ -111,14 +111,7 @@ impl<T, E> Invocation<T, E> {
         T: DeserializeOwned,
         E: RemoteCause,
     {
-        let scope = Scope::current();
-        let may_block = scope.as_ref().is_some_and(Scope::may_block) || self.transport.may_block();
-        let future = self.into_unsent();
-        if !may_block {
-            let message = "this thread belongs to an async runtime: write `.await` instead of `.wait()`";
-            return Err(future.gave_up(CallError::new(Kind::WouldBlock, message)));
-        }
-        block_on(future, scope)
+        self.into_unsent().wait()
     }
 
     fn into_unsent(mut self) -> InvocationFuture<T, E> {
@@ -178,6 +171,25 @@ impl<T, E> InvocationFuture<T, E> {
             };
             self.state = State::from(started);
         }
+    }
+
+    /// Blocks this thread until the answer is here. See [`Invocation::wait`].
+    ///
+    /// # Errors
+    /// As there. A call that was sent, and is then waited for where that is an error, is cancelled.
+    pub fn wait(self) -> Result<T, InvocationException<E>>
+    where
+        T: DeserializeOwned,
+        E: RemoteCause,
+    {
+        let scope = Scope::current();
+        let may_block = scope.as_ref().is_some_and(Scope::may_block) || self.transport.may_block();
+        if !may_block {
+            let message = "this thread belongs to an async runtime: write `.await` instead of `.wait()`";
+            let class = if matches!(self.state, State::Unsent(_)) { Class::NotExecuted } else { Class::MaybeExecuted };
+            return Err(self.gave_up(CallError::new(Kind::WouldBlock, message).with_class(class)));
+        }
+        block_on(self, scope)
     }
 
     #[cold]
