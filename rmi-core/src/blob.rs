@@ -5,7 +5,7 @@
 //! the message's own buffer.
 //!
 //! Serde has no way to hand something around beside the serializer, so while a body is encoded or decoded its
-//! attachments stand in a thread-local, see [`collecting`] and [`lending`]. Outside of RMI a blob is plain bytes.
+//! attachments stand in a thread-local, see `collecting` and `lending`. Outside of RMI a blob is plain bytes.
 
 use std::cell::RefCell;
 use std::fmt;

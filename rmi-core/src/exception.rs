@@ -6,7 +6,7 @@
 //!     E                    division by zero
 //! ```
 //!
-//! [`InvocationException`] is what a caller gets. Below it stands one [`Origin`], which is not generic: that is how
+//! [`InvocationException`] is what a caller gets. Below it stands one `Origin`, which is not generic: that is how
 //! [`root_exc`] recognises an exception whose `E` it does not know. Below that stands the cause: `E` if the method
 //! raised one, a [`RemoteError`] if the error arrived as text or the peer refused the call, a [`CallError`] if this
 //! side gave up. Where an error passed through several nodes, an `Origin` for each hop stands in between.

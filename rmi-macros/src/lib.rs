@@ -23,13 +23,15 @@ use quote::quote;
 
 use crate::errors::Errors;
 
-/// `rmi::rmi_node`: the generated code names `::rmi::__private`.
+// `rmi::rmi_node`: the generated code names `::rmi::__private`.
+#[expect(missing_docs, reason = "the documentation is on the re-export, and this would be put behind it")]
 #[proc_macro_attribute]
 pub fn rmi_node(attribute: proc_macro::TokenStream, item: proc_macro::TokenStream) -> proc_macro::TokenStream {
     expand(attribute.into(), item.into(), quote!(::rmi)).into()
 }
 
-/// `rmi_core::rmi_node`: the generated code names `::rmi_core::__private`.
+// `rmi_core::rmi_node`: the generated code names `::rmi_core::__private`.
+#[expect(missing_docs, reason = "the documentation is on the re-export, and this would be put behind it")]
 #[proc_macro_attribute]
 pub fn rmi_node_core(attribute: proc_macro::TokenStream, item: proc_macro::TokenStream) -> proc_macro::TokenStream {
     expand(attribute.into(), item.into(), quote!(::rmi_core)).into()

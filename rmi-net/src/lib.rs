@@ -35,3 +35,6 @@ pub use node::{
 pub use peer::Peer;
 pub use peers::{PeerEvent, PeerInfo, PeerState};
 pub use rmi_core::hello::{InstanceId, Role};
+// Its `Handle` stands in a public signature.
+#[doc(no_inline)]
+pub use tokio;
