@@ -2,7 +2,8 @@
 
 /// What stands between this line and the end of its block.
 fn block<'a>(text: &'a str, fence: &str) -> &'a str {
-    let (_, rest) = text.split_once(fence).unwrap_or_else(|| panic!("the README has no block that begins with {fence:?}"));
+    let found = text.split_once(fence);
+    let (_, rest) = found.unwrap_or_else(|| panic!("the README has no block that begins with {fence:?}"));
     rest.split_once("\n```").map_or(rest, |(block, _)| block)
 }
 
