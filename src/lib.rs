@@ -164,7 +164,7 @@
 pub use rmi_core::descriptor;
 pub use rmi_core::exception::{Exception, Place};
 pub use rmi_core::payload::{DecodeError, EncodeError};
-pub use rmi_core::service::Rejection;
+pub use rmi_core::rejection::Rejection;
 pub use rmi_core::value::ValueError;
 pub use rmi_core::{
     Args, Blob, CallContext, CallError, Class, Failure, FromCall, Invocation, InvocationException, InvocationFuture,

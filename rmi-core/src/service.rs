@@ -113,7 +113,7 @@ impl<'a> Call<'a> {
     /// Matches the arguments to the parameters.
     ///
     /// # Errors
-    /// [`BindError`] as a rejection, in Python's words.
+    /// [`BindError`](bind::BindError) as a rejection, in Python's words.
     pub fn bind(&self) -> Result<Slots<'a>, Rejection> {
         let bound = bind::bind(self.method, self.args, self.kwargs)?;
         Ok(Slots { bound, attachments: self.attachments })
