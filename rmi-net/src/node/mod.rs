@@ -44,7 +44,8 @@ use crate::seam::BoxFuture;
 ///
 /// # On drop
 /// When the last handle is dropped the node says goodbye to its peers as best it can and stops: methods that run are
-/// cancelled, calls of its peers fail with `LocalShutdown`. Use [`shutdown`](Self::shutdown) to end in peace.
+/// cancelled, and their callers are told (`Cancelled`); calls through the handles of its peers fail with
+/// `LocalShutdown`. Use [`shutdown`](Self::shutdown) to end in peace.
 #[derive(Clone)]
 pub struct Node {
     inner: Arc<NodeInner>,
