@@ -480,11 +480,8 @@ impl<E> fmt::Display for InvocationException<E> {
 impl<E> fmt::Debug for InvocationException<E> {
     /// The whole chain, a line each: this is what `fn main() -> Result<..>` and `unwrap` print.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")?;
-        for error in chain(&self.inner.origin) {
-            write!(f, "\n  caused by: {error}")?;
-        }
-        Ok(())
+        write!(f, "{self}\n  caused by: ")?;
+        write_chain(&self.inner.origin, f)
     }
 }
 
@@ -510,6 +507,15 @@ pub fn root_exc<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'stati
         Some(origin) => origin.cause(),
         None => error,
     }
+}
+
+/// Writes an error and its sources, a line each: the `Debug` of errors that people see first.
+///
+/// # Errors
+/// If `f` cannot be written to.
+pub fn write_chain(error: &(dyn Error + 'static), f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, "{error}")?;
+    chain(error).skip(1).try_for_each(|source| write!(f, "\n  caused by: {source}"))
 }
 
 /// An error and its sources.

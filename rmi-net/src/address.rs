@@ -27,7 +27,7 @@ pub enum Address {
 }
 
 /// A text that is no address. It says what to write.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is no address: {reason}; write {}", SHAPES)]
 pub struct AddressError {
     text: String,

@@ -41,7 +41,7 @@ pub struct Connect {
 }
 
 /// Why there is no connection.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
     /// The client could not be started.
@@ -122,7 +122,7 @@ async fn find(node: Node, timeout: Duration) -> Result<Peer, ConnectError> {
             let error = peers.seed_errors().pop()?;
             Some(Found::Failed(ConnectError::Failed {
                 address: error.address.clone(),
-                source: Box::new(Shared(error)),
+                source: Box::new(Arc::clone(&error.source)),
             }))
         })
     };
@@ -131,21 +131,5 @@ async fn find(node: Node, timeout: Duration) -> Result<Peer, ConnectError> {
         Ok(Found::Peer(peer)) => Ok(peer.keeping(node)),
         Ok(Found::Failed(error)) => Err(error),
         Err(_) => Err(ConnectError::TimedOut { timeout }),
-    }
-}
-
-/// The reason of a dial error, which others hold too. The address was said above it.
-#[derive(Debug)]
-struct Shared(Arc<crate::peers::DialError>);
-
-impl std::fmt::Display for Shared {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.source.fmt(f)
-    }
-}
-
-impl std::error::Error for Shared {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source.source()
     }
 }

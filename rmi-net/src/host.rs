@@ -76,7 +76,7 @@ impl Method {
 }
 
 /// Why a service cannot be offered.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
     /// The name is taken.

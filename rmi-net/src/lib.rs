@@ -14,6 +14,7 @@ mod limits;
 mod node;
 mod peer;
 mod peers;
+mod report;
 #[doc(hidden)]
 pub mod seam;
 mod sync;

@@ -326,7 +326,7 @@ async fn start_when_connected(
             }
             let error = peers.dial_error(info.instance(), n_ended)?;
             let message = format!("cannot connect to {}", error.address);
-            Some(Found::Failed(CallError::new(Kind::ConnectFailed, message).with_source(error)))
+            Some(Found::Failed(CallError::new(Kind::ConnectFailed, message).with_source(Arc::clone(&error.source))))
         })
     };
     match node.wait_for(timeout, look).await {

@@ -52,7 +52,7 @@ impl fmt::Debug for NodeBuilder {
 }
 
 /// Why a node did not start.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
     /// A text is no address.

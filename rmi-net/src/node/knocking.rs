@@ -125,7 +125,7 @@ async fn knock(node: Weak<NodeInner>) {
 async fn dial(node: Weak<NodeInner>, target: Target, addresses: Vec<String>) {
     let mut outcome = Err(Arc::new(DialError {
         address: "nowhere".to_owned(),
-        source: "the node has no address that this node can dial".into(),
+        source: Arc::from(Box::from("the node has no address that this node can dial")),
     }));
     for text in addresses {
         let Some(this) = node.upgrade() else { return };
@@ -148,7 +148,7 @@ async fn dial(node: Weak<NodeInner>, target: Target, addresses: Vec<String>) {
             Err(failure) if failure.is_self => Ok(this.instance),
             Err(failure) => {
                 tracing::debug!(node = %this.name, address = text, "cannot connect: {}", failure.source);
-                Err(Arc::new(DialError { address: text, source: failure.source }))
+                Err(Arc::new(DialError { address: text, source: failure.source.into() }))
             }
         };
         if outcome.is_ok() {

@@ -19,7 +19,7 @@ pub struct PeerLookup {
 }
 
 /// A peer was not found.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LookupError {
     /// It did not come in time.

@@ -144,7 +144,7 @@ pub struct WaitFor<F> {
 }
 
 /// What was waited for did not come.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WaitError {
     /// The time was over.

@@ -58,7 +58,7 @@ struct Dialing {
 pub(crate) struct DialError {
     pub(crate) address: String,
     #[source]
-    pub(crate) source: Box<dyn std::error::Error + Send + Sync>,
+    pub(crate) source: Arc<dyn std::error::Error + Send + Sync>,
 }
 
 #[derive(Debug)]
