@@ -267,7 +267,11 @@ struct Origin {
 enum Below {
     /// The error passed through another call.
     Hop(Box<Hop>),
-    Cause(Box<dyn Error + Send + Sync>),
+    Cause {
+        error: Box<dyn Error + Send + Sync>,
+        /// What arrived, if it came from another node: to be handed on whole, also where the error became typed.
+        arrived: Option<Arc<Exception>>,
+    },
 }
 
 /// A call in between, on the way of an error through several nodes.
@@ -277,14 +281,14 @@ impl Origin {
     fn cause(&self) -> &(dyn Error + Send + Sync + 'static) {
         match &self.below {
             Below::Hop(hop) => hop.0.cause(),
-            Below::Cause(cause) => &**cause,
+            Below::Cause { error, .. } => &**error,
         }
     }
 
     fn into_cause(self) -> Box<dyn Error + Send + Sync> {
         match self.below {
             Below::Hop(hop) => hop.0.into_cause(),
-            Below::Cause(cause) => cause,
+            Below::Cause { error, .. } => error,
         }
     }
 }
@@ -305,7 +309,7 @@ impl Error for Origin {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.below {
             Below::Hop(hop) => Some(hop.as_ref()),
-            Below::Cause(cause) => Some(&**cause),
+            Below::Cause { error, .. } => Some(&**error),
         }
     }
 }
@@ -379,11 +383,12 @@ impl<E> InvocationException<E> {
             outer.push(std::mem::replace(&mut place, inner.clone()));
         }
         let remote = RemoteError::new(exception);
-        let cause: Box<dyn Error + Send + Sync> = match kind {
+        let arrived = Some(Arc::clone(&remote.exception));
+        let error: Box<dyn Error + Send + Sync> = match kind {
             Kind::Raised => receive(remote),
             _ => Box::new(remote),
         };
-        let innermost = Origin { place, below: Below::Cause(cause) };
+        let innermost = Origin { place, below: Below::Cause { error, arrived } };
         let origin = outer
             .into_iter()
             .rev()
@@ -395,7 +400,7 @@ impl<E> InvocationException<E> {
     pub(crate) fn from_call_error(error: CallError, peer: &str, method: &str) -> Self {
         let CallError { kind, class, retry_after, .. } = error;
         let place = Place { node: peer.to_owned(), method: method.to_owned(), kind, class };
-        let origin = Origin { place, below: Below::Cause(Box::new(error)) };
+        let origin = Origin { place, below: Below::Cause { error: Box::new(error), arrived: None } };
         Self { inner: Box::new(Inner { retry_after, origin }), cause: PhantomData }
     }
 
@@ -539,14 +544,18 @@ pub(crate) fn exception_of(error: &(dyn Error + 'static), type_name: &'static st
         return Exception::raised(error, type_name);
     };
     let mut via = vec![origin.place.clone()];
-    while let Below::Hop(hop) = &origin.below {
-        origin = &hop.0;
-        via.push(origin.place.clone());
+    loop {
+        match &origin.below {
+            Below::Hop(hop) => {
+                origin = &hop.0;
+                via.push(origin.place.clone());
+            }
+            Below::Cause { arrived: Some(arrived), .. } => {
+                return Exception { kind: Kind::Raised, class: Class::Executed, via, ..(**arrived).clone() };
+            }
+            Below::Cause { error, arrived: None } => {
+                return Exception { via, ..Exception::raised(&**error, type_name) };
+            }
+        }
     }
-    let cause = origin.cause();
-    let raised = match cause.downcast_ref::<RemoteError>() {
-        Some(remote) => Exception { kind: Kind::Raised, class: Class::Executed, ..remote.exception().clone() },
-        None => Exception::raised(cause, type_name),
-    };
-    Exception { via, ..raised }
 }
