@@ -342,11 +342,27 @@ impl Response {
         if let Self::Exception(exception) = &mut self {
             node.clone_into(&mut exception.node);
             method.clone_into(&mut exception.method);
-            cut(&mut exception.message);
+            cut(&mut exception.message, MAX_ERROR_TEXT);
             exception.chain.truncate(32);
-            exception.chain.iter_mut().for_each(cut);
+            exception.chain.iter_mut().for_each(|line| cut(line, MAX_ERROR_TEXT));
             exception.via.truncate(64);
         }
+        self
+    }
+
+    /// An exception in `limit` bytes: without its payload, then without chain and places, then with the message cut. A
+    /// value stays as it is.
+    #[must_use]
+    pub fn shortened(mut self, limit: usize) -> Self {
+        let Self::Exception(exception) = &mut self else { return self };
+        let excess = |exception: &Exception| (exception_len_at_most(exception) + 16).saturating_sub(limit);
+        exception.payload = None;
+        if excess(exception) > 0 {
+            exception.chain.clear();
+            exception.via.clear();
+        }
+        let len = exception.message.len().saturating_sub(excess(exception));
+        cut(&mut exception.message, len);
         self
     }
 
@@ -547,9 +563,9 @@ fn kind_from(code: u64) -> Kind {
     Kind::from_code(u16::try_from(code).unwrap_or(u16::MAX))
 }
 
-fn cut(text: &mut String) {
-    if text.len() > MAX_ERROR_TEXT {
-        let end = (0..=MAX_ERROR_TEXT).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+fn cut(text: &mut String, most: usize) {
+    if text.len() > most {
+        let end = (0..=most).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
         text.truncate(end);
         text.push('…');
     }

@@ -339,6 +339,9 @@ impl Connection {
         if len <= limit {
             return encoded;
         }
+        if let Response::Exception(_) = response {
+            return EncodedResponse::of(&response.shortened(limit as usize));
+        }
         let message =
             format!("the result has {len} bytes and may have {limit}: raise `Limits::with_message` on both nodes");
         let exception = Exception::new(Kind::ResponseTooLarge, message);
