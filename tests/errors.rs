@@ -332,7 +332,7 @@ async fn request_and_response_too_large() {
         assert_eq!(pair.stub.large(LIMIT - 5).await.unwrap().len(), LIMIT - 5);
         let error = pair.fails(pair.stub.large(LIMIT - 4), Kind::ResponseTooLarge, Class::Executed).await;
         assert!(root_exc(&error).to_string().contains("with_message"), "{error:?}");
-        pair.fails(pair.stub.large(20 << 20), Kind::ResponseTooLarge, Class::Executed).await;
+        pair.fails(pair.stub.large(1 << 20), Kind::ResponseTooLarge, Class::Executed).await;
         // Of an error that is too large the words stay, as far as they may.
         let error = pair.fails(pair.stub.raise_large(LIMIT), Kind::Raised, Class::Executed).await;
         let remote = error.remote().expect("the payload cannot have come");

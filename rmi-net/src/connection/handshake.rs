@@ -64,6 +64,12 @@ pub enum HandshakeError {
     /// Both ends are this node.
     #[error("the address leads to this node itself")]
     SelfConnect,
+    /// This node is shutting down.
+    #[error("this node is shutting down")]
+    Stopping,
+    /// This node has as many connections as it may.
+    #[error("this node has as many connections as it may: raise `Limits::with_connections`")]
+    Full,
     /// The other end does not want to talk.
     #[error("the other end refused: {message} ({reason:?})")]
     Refused {
@@ -77,21 +83,31 @@ pub enum HandshakeError {
     TimedOut,
 }
 
-/// Exchanges Hellos. The caller bounds the time.
-pub(crate) async fn greet(mut stream: Stream, ours: &Hello, is_dialer: bool) -> Result<Greeting, HandshakeError> {
+/// Exchanges Hellos. The caller bounds the time. `is_welcome` is asked last, about somebody who could come in.
+pub(crate) async fn greet(
+    mut stream: Stream,
+    ours: &Hello,
+    is_dialer: bool,
+    is_welcome: impl FnOnce() -> Result<(), HandshakeError>,
+) -> Result<Greeting, HandshakeError> {
     let mut buffer = BytesMut::new();
     if is_dialer {
         send_hello(&mut stream, ours).await?;
     }
-    let hello = read_hello(&mut stream, &mut buffer).await?;
-    let checked = check(ours, &hello);
-    if !is_dialer {
-        match &checked {
-            Ok(()) => send_hello(&mut stream, ours).await?,
-            Err(error) => refuse(&mut stream, error).await?,
+    let read = read_hello(&mut stream, &mut buffer).await;
+    let checked = read.and_then(|hello| check(ours, &hello).and_then(|()| is_welcome()).map(|()| hello));
+    match checked {
+        Ok(hello) => {
+            if !is_dialer {
+                send_hello(&mut stream, ours).await?;
+            }
+            Ok(Greeting { hello, stream, buffer })
+        }
+        Err(error) => {
+            refuse(&mut stream, &error, is_dialer).await?;
+            Err(error)
         }
     }
-    checked.map(|()| Greeting { hello, stream, buffer })
 }
 
 async fn send_hello(stream: &mut Stream, hello: &Hello) -> std::io::Result<()> {
@@ -100,18 +116,29 @@ async fn send_hello(stream: &mut Stream, hello: &Hello) -> std::io::Result<()> {
     stream.writer.write_all(&out).await
 }
 
-async fn refuse(stream: &mut Stream, error: &HandshakeError) -> std::io::Result<()> {
+/// Says why not, to those who speak RMI and are still there.
+async fn refuse(stream: &mut Stream, error: &HandshakeError, is_dialer: bool) -> std::io::Result<()> {
     let reason = match error {
+        HandshakeError::Frame(_) | HandshakeError::BadHello(_) => GoAwayReason::Protocol,
         HandshakeError::Version { .. } => GoAwayReason::Version,
         HandshakeError::ForeignCluster { .. } => GoAwayReason::ForeignCluster,
         HandshakeError::SelfConnect => GoAwayReason::SelfConnect,
-        _ => GoAwayReason::Protocol,
+        HandshakeError::Stopping => GoAwayReason::Shutdown,
+        HandshakeError::Full => GoAwayReason::TooMuch,
+        HandshakeError::Io(_)
+        | HandshakeError::Closed
+        | HandshakeError::NotRmi
+        | HandshakeError::Refused { .. }
+        | HandshakeError::TimedOut => return Ok(()),
     };
     let goaway = GoAway { reason, last_accepted: 0, message: error.to_string() };
-    let mut out = BytesMut::from(&PREAMBLE[..]);
+    // The dialer's preamble went out with its Hello.
+    let mut out = if is_dialer { BytesMut::new() } else { BytesMut::from(&PREAMBLE[..]) };
     put_frame(&mut out, frame_type::GOAWAY, 0, 0, |out| goaway.encode(out));
     stream.writer.write_all(&out).await?;
-    stream.writer.shutdown().await
+    stream.writer.shutdown().await?;
+    // Closing with unread input would throw the reason away.
+    tokio::io::copy(&mut stream.reader, &mut tokio::io::sink()).await.map(drop)
 }
 
 async fn read_hello(stream: &mut Stream, buffer: &mut BytesMut) -> Result<Hello, HandshakeError> {
@@ -157,15 +184,15 @@ async fn read_some(stream: &mut Stream, buffer: &mut BytesMut, most: usize) -> R
 }
 
 fn check(ours: &Hello, theirs: &Hello) -> Result<(), HandshakeError> {
+    let speak_the_same = ours.versions.0.max(theirs.versions.0) <= ours.versions.1.min(theirs.versions.1);
+    if !speak_the_same || theirs.required & !features::KNOWN != 0 {
+        return Err(HandshakeError::Version { theirs: theirs.versions, required: theirs.required });
+    }
     if ours.cluster != theirs.cluster {
         return Err(HandshakeError::ForeignCluster { ours: ours.cluster.clone(), theirs: theirs.cluster.clone() });
     }
     if ours.node.instance == theirs.node.instance {
         return Err(HandshakeError::SelfConnect);
-    }
-    let speak_the_same = ours.versions.0.max(theirs.versions.0) <= ours.versions.1.min(theirs.versions.1);
-    if !speak_the_same || theirs.required & !features::KNOWN != 0 {
-        return Err(HandshakeError::Version { theirs: theirs.versions, required: theirs.required });
     }
     Ok(())
 }

@@ -418,11 +418,11 @@ impl Connection {
         self.peer.limits.message.min(self.limits.message() as u64)
     }
 
-    /// Ends a call whose answer came.
-    fn answered(&self, id: u64, response: Response) -> Result<(), Ended> {
+    /// Ends a call whose answer came. Whether there ever was such a call.
+    fn answered(&self, id: u64, response: Response) -> bool {
         let mut state = lock(&self.state);
         if id > state.pending.last_id() {
-            return Err(Ended::lost(format!("the peer answered call {id}, which was never made")));
+            return false;
         }
         // The answer came before all parts of the request were taken: the rest is of no use.
         if state.pending.get_mut(id).is_some_and(|call| call.progress == Progress::InParts) {
@@ -431,7 +431,7 @@ impl Connection {
         let ended = state.pending.end(id, Ok(response));
         drop(state);
         self.tell(ended);
-        Ok(())
+        true
     }
 
     /// Ends a call on this side. Gives back what is to be told.
@@ -514,7 +514,7 @@ impl Connection {
     /// Ends the connection because the peer did what it may not, and says so to it.
     fn end_for(&self, reason: GoAwayReason, message: &str) {
         self.say_goaway(reason, message);
-        self.flush(true);
+        self.write_last();
         self.end(Ended::lost(format!("the connection was closed: {message}")));
     }
 

@@ -18,11 +18,12 @@ use rmi_core::hello::decode_records;
 use rmi_core::kind::Kind;
 use rmi_core::message::{Message, Response};
 use rmi_core::scan::{ScanError, Scanner};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::serving::Turn;
 use super::{Connection, Ended, Halves};
-use crate::limits::PING_AFTER;
+use crate::limits::{LINGER, PING_AFTER};
+use crate::seam::Clock;
 use crate::sync::lock;
 
 const LEAST_READ: usize = 2 << 10;
@@ -60,8 +61,9 @@ enum Fatal {
     Frame(FrameError),
     Protocol(&'static str),
     TooMuch(&'static str),
-    Ended(Ended),
 }
+
+const NEVER_MADE: Fatal = Fatal::Protocol("an answer to a call that was never made");
 
 impl From<FrameError> for Fatal {
     fn from(error: FrameError) -> Self {
@@ -78,7 +80,10 @@ pub(super) async fn run(connection: Arc<Connection>, halves: Halves) {
     let mut want = LEAST_READ;
     loop {
         if let Err(fatal) = this.handle(&mut buffer) {
-            return this.give_up(fatal);
+            this.give_up(fatal);
+            // The end of the connection ends this task. Closing with unread input would throw the reason away.
+            connection.runtime.spawn(read_to_end(reader, Arc::clone(&connection.clock)));
+            return;
         }
         if buffer.is_empty() && buffer.capacity() > MOST_READ {
             buffer = BytesMut::new();
@@ -92,6 +97,15 @@ pub(super) async fn run(connection: Arc<Connection>, halves: Halves) {
             Err(error) => return connection.end(Ended::io(error)),
         }
         connection.heard_at.store(connection.age_ms(), Ordering::Relaxed);
+    }
+}
+
+/// Reads and drops what the peer still sends, for a while.
+async fn read_to_end(mut reader: Box<dyn AsyncRead + Send + Unpin>, clock: Arc<dyn Clock>) {
+    let mut nowhere = tokio::io::sink();
+    tokio::select! {
+        _ = tokio::io::copy(&mut reader, &mut nowhere) => {}
+        () = clock.sleep_until(clock.now() + LINGER) => {}
     }
 }
 
@@ -222,7 +236,7 @@ impl Reader {
         let response = response.unwrap_or_else(|error| {
             Response::exception(Exception::new(Kind::ResponseDecode, format!("the answer cannot be read: {error}")))
         });
-        self.connection.answered(header.id, response).map_err(Fatal::Ended)
+        if self.connection.answered(header.id, response) { Ok(()) } else { Err(NEVER_MADE) }
     }
 
     /// A message in parts begins.
@@ -230,9 +244,12 @@ impl Reader {
         let (total, first) = split_opening(payload)?;
         let total = usize::try_from(total).ok().filter(|total| *total <= self.connection.limits.message());
         let total = total.ok_or(Fatal::Protocol("a message is larger than this node takes"))?;
-        if is_response && !lock(&self.connection.state).pending.has(header.id) {
-            // Its caller is gone. Its parts will be dropped.
-            return Ok(());
+        if is_response {
+            let pending = &mut lock(&self.connection.state).pending;
+            if !pending.has(header.id) {
+                // Its caller is gone: its parts will be dropped.
+                return if header.id <= pending.last_id() { Ok(()) } else { Err(NEVER_MADE) };
+            }
         }
         let most_open = self.connection.limits.calls_per_peer() * 2;
         if self.open.len() >= most_open {
@@ -329,7 +346,6 @@ impl Reader {
         let connection = self.connection;
         let peer = connection.peer_name();
         match fatal {
-            Fatal::Ended(ended) => connection.end(ended),
             Fatal::Frame(error) => {
                 tracing::warn!(%peer, "closing the connection: {error}");
                 connection.end_for(GoAwayReason::Protocol, &error.to_string());

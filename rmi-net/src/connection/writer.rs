@@ -11,7 +11,7 @@ use std::io::IoSlice;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, Bytes, BytesMut};
 use rmi_core::message::Response;
@@ -140,6 +140,13 @@ impl Connection {
             }
             Err(error) => self.end(Ended::io(error)),
         }
+    }
+
+    /// Writes what the socket takes at once of what is in the queue: the connection ends after it.
+    pub(super) fn write_last(&self) {
+        let mut io = lock(&self.io);
+        // What fails here fails for the same reason for which the connection ends, or for one that nobody can hear of.
+        let _ = self.write_all(&mut io, &mut Context::from_waker(Waker::noop()));
     }
 
     /// Writes until the queue is empty or the socket is full.

@@ -51,10 +51,6 @@ async fn accept(node: Weak<NodeInner>, mut listener: Box<dyn Listener>) {
         match accepted {
             (Ok(stream), permit) => {
                 failures = 0;
-                if this.with_peers(|peers| peers.n_accepted()) >= this.limits.connections() {
-                    tracing::warn!(node = %this.name, remote = stream.remote, "refused a connection: there are too many");
-                    continue;
-                }
                 let node = Weak::clone(&node);
                 this.runtime.spawn(async move {
                     let _permit = permit;
@@ -82,8 +78,15 @@ async fn welcome(node: Weak<NodeInner>, stream: Stream) {
     let hello = this.hello();
     let (clock, name) = (Arc::clone(&this.seams.clock), Arc::clone(&this.name));
     drop(this);
+    let is_welcome = || match node.upgrade() {
+        Some(node) if !node.is_stopping() => {
+            let is_full = node.with_peers(|peers| peers.n_accepted()) >= node.limits.connections();
+            if is_full { Err(HandshakeError::Full) } else { Ok(()) }
+        }
+        _ => Err(HandshakeError::Stopping),
+    };
     let greeting = tokio::select! {
-        greeting = greet(stream, &hello, false) => greeting,
+        greeting = greet(stream, &hello, false, is_welcome) => greeting,
         () = clock.sleep_until(clock.now() + DIAL_TIMEOUT) => Err(HandshakeError::TimedOut),
     };
     match (greeting, node.upgrade()) {
@@ -135,7 +138,7 @@ async fn dial(node: Weak<NodeInner>, target: Target, addresses: Vec<String>) {
         let greeting = async {
             let address: Address = text.parse().map_err(Failure::from)?;
             let stream = net.dial(&address).await.map_err(Failure::from)?;
-            greet(stream, &hello, true).await.map_err(Failure::from)
+            greet(stream, &hello, true, || Ok(())).await.map_err(Failure::from)
         };
         let greeting: Result<_, Failure> = tokio::select! {
             greeting = greeting => greeting,
