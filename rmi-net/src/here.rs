@@ -1,14 +1,14 @@
 //! Calls that do not leave the process: a node's calls of itself, and stubs made by `Stub::local`.
 //!
 //! The request and the response are written and read as if they travelled, so nothing passes here that would not pass
-//! the network. Methods run on the same pools and within the same budgets; `async` ones inside of the caller's future,
-//! which therefore cancels them when it is dropped.
+//! the network. Methods run on the same runtime, pools and budgets, and are cancelled when their caller is gone.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rmi_core::context::{CallContext, Caller};
+use rmi_core::descriptor::Execution;
 use rmi_core::exception::{CallError, Exception};
 use rmi_core::kind::{Class, Kind};
 use rmi_core::local::LOCAL;
@@ -22,8 +22,9 @@ use rmi_core::scope::{Cancellation, Scope};
 use rmi_core::service::{Call, Dispatch, Service, erase};
 use rmi_core::transport::{Started, Transport};
 use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
 
-use crate::host::{Host, PoolSlot};
+use crate::host::{Admission, BYTES_PER_VALUE, Host, PoolSlot};
 use crate::limits::Limits;
 use crate::seam::{Clock, SystemClock};
 
@@ -74,6 +75,14 @@ impl Transport for LocalTransport {
     }
 }
 
+/// A method that is about to run, with its part of the node's budgets.
+struct Running {
+    dispatch: Dispatch,
+    scope: Scope,
+    execution: Execution,
+    admission: Admission,
+}
+
 /// Cancels a plain method whose caller is gone.
 struct CancelOnDrop(Cancellation);
 
@@ -83,82 +92,83 @@ impl Drop for CancelOnDrop {
     }
 }
 
-impl Here {
-    /// Starts a call.
-    pub(crate) fn start(self: &Arc<Self>, request: Request) -> Started {
-        let this = Arc::clone(self);
-        if let (true, Some((runtime, _))) = (request.one_way, &self.runtime) {
-            runtime.spawn(async move {
-                if let Err(error) = this.run(request).await {
-                    tracing::warn!("a one-way call failed: {error}");
-                }
-            });
-            return Started::Ended(Ok(Response::Value(Payload::copied(&[0xc0]))));
-        }
-        Started::Later(Box::pin(async move { Started::Ended(this.run(request).await) }))
-    }
+/// Cancels an `async` method whose caller is gone.
+struct AbortOnDrop(AbortHandle);
 
-    async fn run(self: Arc<Self>, request: Request) -> Result<Response, CallError> {
-        let Some((_, clock)) = &self.runtime else {
-            return Ok(self.answer(request, None).await);
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Here {
+    /// Starts a call. On a runtime the method is a task of its own, which is cancelled when the call is dropped.
+    pub(crate) fn start(self: &Arc<Self>, request: Request) -> Started {
+        let Some((runtime, clock)) = &self.runtime else {
+            let this = Arc::clone(self);
+            return Started::Later(Box::pin(async move { Started::Ended(Ok(this.answer(request, None).await)) }));
         };
         let now = clock.now();
-        let Some(deadline) = request.deadline_at(now, self.default_timeout) else {
-            return Ok(self.answer(request, None).await);
-        };
+        let deadline = request.deadline_at(now, self.default_timeout);
         let late = |class| CallError::new(Kind::Timeout, "no answer came in time").with_class(class);
-        if deadline <= now {
-            return Err(late(Class::NotExecuted));
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            return Started::refused(late(Class::NotExecuted));
         }
-        let no_cancel = request.no_cancel;
-        let answer = Arc::clone(&self).answer(request, Some(deadline));
-        let over = clock.sleep_until(deadline);
-        if !no_cancel {
-            return tokio::select! {
-                response = answer => Ok(response),
-                () = over => Err(late(Class::MaybeExecuted)),
+        let method = self.host.resolve(&request.target.to_string());
+        let no_cancel = request.no_cancel || method.is_ok_and(|method| method.descriptor.is_no_cancel());
+        let one_way = request.one_way;
+        let task = runtime.spawn(Arc::clone(self).answer(request, deadline));
+        if one_way {
+            return Started::Ended(Ok(Response::Value(Payload::copied(&[0xc0]))));
+        }
+        let _cancel = (!no_cancel).then(|| AbortOnDrop(task.abort_handle()));
+        let clock = Arc::clone(clock);
+        Started::Later(Box::pin(async move {
+            let _cancel = _cancel;
+            let over = async {
+                match deadline {
+                    Some(deadline) => clock.sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
             };
-        }
-        let Some((runtime, _)) = &self.runtime else { return Err(late(Class::NotExecuted)) };
-        let answer = runtime.spawn(answer);
-        tokio::select! {
-            response = answer => response.map_err(|_| late(Class::MaybeExecuted)),
-            () = over => Err(late(Class::MaybeExecuted)),
-        }
+            Started::Ended(tokio::select! {
+                response = task => response.map_err(|_| CallError::new(Kind::Cancelled, "the runtime was shut down")),
+                () = over => Err(late(Class::MaybeExecuted)),
+            })
+        }))
     }
 
     async fn answer(self: Arc<Self>, request: Request, deadline: Option<std::time::Instant>) -> Response {
         let target = request.target.to_string();
         let response = match self.dispatch(&request, deadline) {
-            Ok((dispatch, scope, pool)) => self.finish(dispatch, scope, pool).await,
+            Ok(running) => self.finish(running).await,
             Err(rejection) => Response::exception(rejection.into_exception()),
         };
+        if let (true, Response::Exception(exception)) = (request.one_way, &response) {
+            tracing::warn!(method = target, kind = %exception.kind, "a one-way call failed: {}", exception.message);
+        }
         response.placed(self.host.node(), &target).recoded()
     }
 
-    fn dispatch(
-        &self,
-        request: &Request,
-        deadline: Option<std::time::Instant>,
-    ) -> Result<(Dispatch, Scope, rmi_core::descriptor::Execution), Rejection> {
+    fn dispatch(&self, request: &Request, deadline: Option<std::time::Instant>) -> Result<Running, Rejection> {
         let unreadable = |error: ScanError| Rejection::new(Kind::BadArguments, error.to_string());
         let (message, has_attachments) = request.to_message(None);
         let message = Message::from_bytes(&message, has_attachments).map_err(unreadable)?;
         let incoming = IncomingRequest::decode(message.body()).map_err(unreadable)?;
+        let admission = self.host.admit(message.body().len() + incoming.n_values * BYTES_PER_VALUE)?;
         let method = self.host.resolve(incoming.method)?;
-        if !method.allows(self.caller.roles()) {
-            return Err(Rejection::new(Kind::Denied, format!("`{}` may not be called from here", method.full_name)));
-        }
+        // Roles are for peers: who is in this process needs nobody's leave.
         let trace_parent = request.trace_parent().cloned();
         let scope = Scope::new(deadline).with_trace_parent(trace_parent);
         let scope = scope.with_cancellation(Cancellation::new());
         let context = CallContext::new(self.caller.clone(), scope.clone());
         let args = Call::new(method.descriptor, incoming.args, incoming.kwargs, message.attachments(), &context);
         let dispatch = run::dispatch(&*method.service, &args)?;
-        Ok((dispatch, scope, method.descriptor.execution()))
+        Ok(Running { dispatch, scope, execution: method.descriptor.execution(), admission })
     }
 
-    async fn finish(&self, dispatch: Dispatch, scope: Scope, execution: rmi_core::descriptor::Execution) -> Response {
+    async fn finish(&self, running: Running) -> Response {
+        let Running { dispatch, scope, execution, admission } = running;
         let method = match dispatch {
             Dispatch::Done(response) => return response,
             Dispatch::Task(future) => return MethodTask::new(scope, future).await,
@@ -177,7 +187,11 @@ impl Here {
             None => None,
         };
         let scope = scope.blocking(slot);
-        let method = runtime.spawn_blocking(move || run::closure(&scope, method));
+        let method = runtime.spawn_blocking(move || {
+            let response = run::closure(&scope, method);
+            drop(admission);
+            response
+        });
         method.await.unwrap_or_else(|_| {
             // Only a runtime that shuts down throws a method away.
             Response::exception(Exception::new(Kind::Cancelled, "the runtime was shut down"))

@@ -23,6 +23,9 @@ use crate::sync::lock;
 /// The name of the service that each node has.
 pub(crate) const BUILT_IN: &str = "rmi";
 
+/// Memory that a decoded value needs beyond its bytes on the wire.
+pub(crate) const BYTES_PER_VALUE: usize = 64;
+
 #[derive(Debug)]
 pub(crate) struct Host {
     node: Arc<str>,

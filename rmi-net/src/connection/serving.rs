@@ -29,11 +29,8 @@ use tokio::task::AbortHandle;
 use tracing::Instrument;
 
 use super::Connection;
-use crate::host::{Admission, Host, Method, PoolSlot};
+use crate::host::{Admission, BYTES_PER_VALUE, Host, Method, PoolSlot};
 use crate::sync::lock;
-
-/// Memory that a decoded value needs beyond its bytes on the wire.
-const BYTES_PER_VALUE: usize = 64;
 
 /// The calls of the peer that run.
 #[derive(Debug)]
