@@ -513,6 +513,10 @@ impl Connection {
 
     /// Ends the connection because the peer did what it may not, and says so to it.
     fn end_for(&self, reason: GoAwayReason, message: &str) {
+        {
+            let mut state = lock(&self.state);
+            state.last_accepted = state.last_accepted.min(state.last_request);
+        }
         self.say_goaway(reason, message);
         self.write_last();
         self.end(Ended::lost(format!("the connection was closed: {message}")));

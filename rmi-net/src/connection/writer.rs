@@ -142,11 +142,16 @@ impl Connection {
         }
     }
 
-    /// Writes what the socket takes at once of what is in the queue: the connection ends after it.
+    /// Writes what the socket takes at once, on a connection that is about to end: nothing waits for the rest, and the
+    /// writer task may not even have started.
     pub(super) fn write_last(&self) {
-        let mut io = lock(&self.io);
-        // What fails here fails for the same reason for which the connection ends, or for one that nobody can hear of.
-        let _ = self.write_all(&mut io, &mut Context::from_waker(Waker::noop()));
+        let told = {
+            let mut io = lock(&self.io);
+            // The connection ends in any case.
+            let _ = self.write_all(&mut io, &mut Context::from_waker(Waker::noop()));
+            std::mem::take(&mut io.told)
+        };
+        self.tell(told);
     }
 
     /// Writes until the queue is empty or the socket is full.

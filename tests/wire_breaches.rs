@@ -1,0 +1,79 @@
+//! What does a node say to an end that breaks the protocol? A GOAWAY that says so, and then it closes.
+
+#![cfg(feature = "net")]
+
+use std::time::Duration;
+
+use rmi::Node;
+use rmi_core::frame::{FrameHeader, GoAway, GoAwayReason, HEADER_LEN, PREAMBLE, frame_flag, frame_type};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// The least HELLO of `docs/wire.md`, with the cluster that a node belongs to by default, and this instance.
+fn hello(instance: u8) -> Vec<u8> {
+    [b"\x84\x00\x92\x01\x01\x03\xa7default\x05", &[instance][..], b"\x06\x01"].concat()
+}
+
+fn frame(frame_type: u8, flags: u8, id: u64, payload: &[u8]) -> Vec<u8> {
+    let header = FrameHeader::new(frame_type, id, payload.len()).with_flags(flags);
+    [&header.encode()[..], payload].concat()
+}
+
+async fn node() -> (Node, String) {
+    let node = Node::builder().name("calc").listen("tcp://127.0.0.1:0").start().await.unwrap();
+    let address = node.addresses()[0].to_string();
+    (node, address.strip_prefix("tcp://").unwrap().to_owned())
+}
+
+/// Sends the preamble and `frames` in one write and reads to the end. Gives back the last frame, which is a GOAWAY.
+async fn goaway_after(address: &str, frames: &[Vec<u8>]) -> GoAway {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(&[&PREAMBLE[..], &frames.concat()].concat()).await.unwrap();
+    let mut read = Vec::new();
+    timeout(Duration::from_secs(10), stream.read_to_end(&mut read)).await.expect("the node closes").unwrap();
+    let mut rest = read.strip_prefix(&PREAMBLE).expect("a preamble, whatever follows");
+    let mut last = None;
+    while let Some(header) = FrameHeader::decode(rest).unwrap() {
+        let (frame, behind) = rest.split_at(HEADER_LEN + header.payload_len);
+        last = Some((header.frame_type, &frame[HEADER_LEN..]));
+        rest = behind;
+    }
+    let (frame_type, payload) = last.expect("a frame");
+    assert_eq!(frame_type, frame_type::GOAWAY);
+    GoAway::decode(payload).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_breach_is_answered_with_goaway_even_right_behind_the_hello() {
+    let (_node, address) = node().await;
+    let nobody = b"\x91\xa6nobody";
+    let breaches = [
+        ("an unknown type", frame(0x8f, 0, 0, b"")),
+        ("a second hello", frame(frame_type::HELLO, 0, 0, &hello(7))),
+        ("a request 0", frame(frame_type::REQUEST, 0, 0, nobody)),
+        ("an answer to no call", frame(frame_type::RESPONSE, 0, 5, b"\xc0")),
+        ("the opening of an answer to no call", {
+            frame(frame_type::RESPONSE, frame_flag::MORE, 5, b"\x10\x27\0\0\0\0\0\0\xc0")
+        }),
+        ("a part of no message", frame(frame_type::PART, 0, 5, &[0; 5000])),
+        ("seven bytes of credit", frame(frame_type::WINDOW, 0, 0, &[0; 7])),
+    ];
+    for (what, breach) in breaches {
+        // Often enough to meet the node before it has begun to write.
+        for instance in 1..20 {
+            let frames = [frame(frame_type::HELLO, 0, 0, &hello(instance)), breach.clone()];
+            let goaway = goaway_after(&address, &frames).await;
+            assert_eq!((goaway.reason, goaway.last_accepted), (GoAwayReason::Protocol, 0), "{what}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_breach_says_which_requests_were_accepted() {
+    let (_node, address) = node().await;
+    let request = |id| frame(frame_type::REQUEST, 0, id, b"\x91\xa6nobody");
+    let frames = [frame(frame_type::HELLO, 0, 0, &hello(1)), request(3), request(8), request(8)];
+    let goaway = goaway_after(&address, &frames).await;
+    assert_eq!((goaway.reason, goaway.last_accepted), (GoAwayReason::Protocol, 8));
+}
