@@ -1,13 +1,15 @@
 //! Who starts the workers, gives the work away, and says what came of it.
 
 use std::collections::VecDeque;
+use std::error::Error;
 use std::fs;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rmi::{InvocationException, Kind, Node, Peer};
-use tokio::task::JoinSet;
+use rmi::{Blob, InvocationException, Kind, Node};
+use tokio::task::{self, JoinSet};
 
 use crate::job::Job;
 use crate::options::Options;
@@ -15,7 +17,7 @@ use crate::processes::{Process, first_end};
 use crate::progress::{Progress, megabytes};
 use crate::tally::Tally;
 use crate::text::{self, Counts, Found, TextError};
-use crate::worker::{WORKER, WordCounterStub};
+use crate::worker::{Counted, Piece, WordCounterStub};
 use crate::{AnyError, chain};
 
 /// Calls that a worker has at a time: one that it counts, and one that is there when it has done so.
@@ -28,16 +30,7 @@ struct Worker {
     n_out: usize,
     n_jobs: usize,
     n_bytes: u64,
-    /// Why it gets no more jobs.
-    lost: Option<String>,
-}
-
-/// How a call ended.
-enum Ended {
-    Counted(Counts),
-    Failed(AnyError),
-    /// The worker is gone, and the job is to be done by another.
-    Lost(String),
+    is_lost: bool,
 }
 
 pub(crate) async fn run(options: Options) -> Result<(), AnyError> {
@@ -69,20 +62,17 @@ async fn start(node: &Node, n_workers: usize) -> Result<Vec<Worker>, AnyError> {
         processes.push(Process::start(format!("worker-{n}"), seed)?);
     }
     let all_here = node.peers().wait_for(move |peers| peers.connected() == n_workers);
-    let peers = tokio::select! {
-        peers = all_here => peers?,
+    tokio::select! {
+        all_here = all_here => drop(all_here?),
         ended = first_end(&mut processes) => return Err(ended.into()),
-    };
-    let mut stubs: Vec<Peer> = peers.of_type(WORKER).to_peers();
+    }
     let mut workers = Vec::new();
     for process in processes {
-        let peer = stubs.iter().position(|peer| peer.name() == process.name).map(|idx| stubs.swap_remove(idx));
-        let peer = peer.ok_or_else(|| format!("{} has not come", process.name))?;
-        let stub = WordCounterStub::new(&peer);
+        let stub = WordCounterStub::new(node.peer(&process.name).await?);
         // The other workers, and this node.
         let names = stub.meet(n_workers).await?;
         println!("{} (process {}) is connected to {}", process.name, process.pid, names.join(", "));
-        workers.push(Worker { process, stub, n_out: 0, n_jobs: 0, n_bytes: 0, lost: None });
+        workers.push(Worker { process, stub, n_out: 0, n_jobs: 0, n_bytes: 0, is_lost: false });
     }
     Ok(workers)
 }
@@ -90,14 +80,15 @@ async fn start(node: &Node, n_workers: usize) -> Result<Vec<Worker>, AnyError> {
 /// Has the files counted. One task keeps all accounts; only the calls run beside it.
 async fn count(options: &Options, files: &Arc<Vec<Found>>, workers: &mut [Worker]) -> Result<Tally, AnyError> {
     let mut jobs = Job::plan(files, workers.len());
-    let mut tally = Tally::new(&jobs);
+    let mut tally = Tally::default();
+    tally.expect(&jobs);
     let mut progress = Progress::new(n_bytes(files));
     let mut kills_one = options.kills_one;
     // Who can take a call: each worker as many times as it can take one.
     let mut free: VecDeque<usize> = (0..workers.len() * IN_FLIGHT).map(|n| n % workers.len()).collect();
     let mut calls = JoinSet::new();
     loop {
-        free.retain(|worker_idx| workers[*worker_idx].lost.is_none());
+        free.retain(|worker_idx| !workers[*worker_idx].is_lost);
         for _ in 0..free.len().min(jobs.len()) {
             let (Some(worker_idx), Some(job)) = (free.pop_front(), jobs.pop_front()) else { break };
             let (files, stub, sends_text) = (Arc::clone(files), workers[worker_idx].stub.clone(), options.sends_text);
@@ -105,31 +96,26 @@ async fn count(options: &Options, files: &Arc<Vec<Found>>, workers: &mut [Worker
             calls.spawn(async move { (worker_idx, call(&stub, &files, &job, sends_text).await, job) });
         }
         let Some(called) = calls.join_next().await else { break };
-        let (worker_idx, ended, job) = called?;
+        let (worker_idx, counted, job) = called?;
         let worker = &mut workers[worker_idx];
-        let n_bytes = job.n_bytes(files);
         worker.n_out -= 1;
-        let again = match ended {
-            Ended::Counted(counts) => {
-                tally.add(&job, counts);
-                Vec::new()
-            }
-            Ended::Failed(error) => tally.fail(job, error),
-            Ended::Lost(reason) => {
-                progress.interrupt();
-                eprintln!("a job of {} goes to another worker: {reason}", worker.process.name);
-                worker.lost = Some(reason);
-                jobs.push_front(job);
-                continue;
-            }
-        };
-        free.push_back(worker_idx);
-        if again.is_empty() {
-            worker.n_jobs += 1;
-            worker.n_bytes += n_bytes;
-            progress.advance(n_bytes);
+        if let Err(error) = &counted
+            && is_lost(&**error)
+        {
+            progress.interrupt();
+            eprintln!("a job of {} goes to another worker: {}", worker.process.name, chain(&**error));
+            worker.is_lost = true;
+            jobs.push_front(job);
+            continue;
         }
+        let n_bytes = job.n_bytes(files);
+        let again = tally.take(job, files, counted);
+        let n_bytes = n_bytes - again.iter().map(|job| job.n_bytes(files)).sum::<u64>();
         jobs.extend(again);
+        worker.n_jobs += 1;
+        worker.n_bytes += n_bytes;
+        progress.advance(n_bytes);
+        free.push_back(worker_idx);
         if kills_one && progress.is_half() {
             kills_one = false;
             progress.interrupt();
@@ -143,30 +129,37 @@ async fn count(options: &Options, files: &Arc<Vec<Found>>, workers: &mut [Worker
 }
 
 /// Has one job done by one worker.
-async fn call(stub: &WordCounterStub, files: &Arc<Vec<Found>>, job: &Job, sends_text: bool) -> Ended {
-    let pieces = if sends_text {
-        let (files, job) = (Arc::clone(files), job.clone());
-        match tokio::task::spawn_blocking(move || job.read(&files)).await {
-            Ok(Ok(pieces)) => pieces,
-            Ok(Err(error)) => return Ended::Failed(error.into()),
-            Err(error) => return Ended::Failed(error.into()),
+async fn call(stub: &WordCounterStub, files: &[Found], job: &Job, sends_text: bool) -> Result<Counted, AnyError> {
+    match job {
+        Job::Files(idxs) => {
+            let pieces = idxs.iter().map(|idx| piece(&files[*idx], 0..files[*idx].size, sends_text));
+            // Reading a file keeps a thread waiting.
+            let pieces: Vec<_> = task::block_in_place(|| pieces.collect::<Result<_, _>>())?;
+            Ok(stub.count_all(pieces).await?)
         }
-    } else {
-        job.pieces(files)
-    };
-    match stub.count(pieces).await {
-        Ok(counts) => Ended::Counted(counts),
-        // To count twice does no harm, so it does not matter whether the lost worker had begun.
-        Err(error) if is_lost(&error) => Ended::Lost(chain(&error)),
-        Err(error) => Ended::Failed(error.into()),
+        Job::Part(file_idx, range) => {
+            let piece = task::block_in_place(|| piece(&files[*file_idx], range.clone(), sends_text))?;
+            let counts = stub.count(piece).await.map_err(InvocationException::erase)?;
+            Ok(Counted { counts, left_out: Vec::new() })
+        }
     }
 }
 
-/// Whether it is the worker that failed, not the call.
-fn is_lost(error: &InvocationException<TextError>) -> bool {
+/// What a worker is told: where to find the text, if it can read it; else the text, which goes out as it was read.
+fn piece(file: &Found, range: Range<u64>, sends_text: bool) -> Result<Piece, TextError> {
+    if !sends_text {
+        return Ok(Piece::At { path: file.path.clone(), range });
+    }
+    let (begin, bytes) = text::read_part(&file.path, &range)?;
+    Ok(Piece::Text { begin, text: Blob::from(bytes) })
+}
+
+/// Whether it is the worker that failed, not the call. To count twice does no harm, so it does not matter how far it got.
+fn is_lost(error: &(dyn Error + Send + Sync + 'static)) -> bool {
+    let kind = error.downcast_ref::<InvocationException>().map(InvocationException::kind);
     matches!(
-        error.kind(),
-        Kind::ConnectionLost | Kind::NotConnected | Kind::ConnectFailed | Kind::PeerRestarted | Kind::GoingAway
+        kind,
+        Some(Kind::ConnectionLost | Kind::NotConnected | Kind::ConnectFailed | Kind::PeerRestarted | Kind::GoingAway)
     )
 }
 
@@ -196,9 +189,9 @@ fn report(files: &[Found], unreadable: &[(PathBuf, TextError)], tally: &Tally, w
 
     println!("\nworker       process   jobs        MB  share");
     let total = n_bytes(files);
-    for Worker { process, n_jobs, n_bytes, lost, .. } in workers {
+    for Worker { process, n_jobs, n_bytes, is_lost, .. } in workers {
         let share = 100.0 * *n_bytes as f64 / total.max(1) as f64;
-        let lost = if lost.is_some() { "  lost" } else { "" };
+        let lost = if *is_lost { "  lost" } else { "" };
         println!(
             "{:<10} {:>9} {n_jobs:>6} {:>9.1} {share:>4.0} %{lost}",
             process.name,

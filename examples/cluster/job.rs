@@ -3,14 +3,11 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use rmi::Blob;
+use crate::text::Found;
 
-use crate::text::{self, Found, TextError};
-use crate::worker::Piece;
-
-/// A job has about this many bytes. Large enough that a call costs little beside it, and small enough that its result,
-/// where every word is another, is a message (8 MiB): a word and its count need at most three times its bytes.
-const JOB_BYTES: u64 = 1 << 20;
+/// A job has about this many bytes: the more, the less there is to merge. Its result still is a message (8 MiB at most)
+/// where no two words are the same: a word and its count need less than twice the bytes of the word and its blank.
+const JOB_BYTES: u64 = 4 << 20;
 /// A small folder is cut finer than that, so that each worker still gets many jobs.
 const JOBS_PER_WORKER: u64 = 16;
 
@@ -18,7 +15,7 @@ const JOBS_PER_WORKER: u64 = 16;
 pub(crate) enum Job {
     /// Small files, by their positions.
     Files(Vec<usize>),
-    /// A part of a large file.
+    /// A part of a large file, or one file that needs a call of its own.
     Part(usize, Range<u64>),
 }
 
@@ -26,7 +23,7 @@ impl Job {
     /// Makes jobs of files.
     pub(crate) fn plan(files: &[Found], n_workers: usize) -> VecDeque<Self> {
         let n_bytes: u64 = files.iter().map(|file| file.size).sum();
-        let job_bytes = (n_bytes / (n_workers as u64 * JOBS_PER_WORKER)).clamp(JOB_BYTES / 256, JOB_BYTES);
+        let job_bytes = (n_bytes / (n_workers as u64 * JOBS_PER_WORKER)).clamp(JOB_BYTES / 1024, JOB_BYTES);
         let mut jobs = VecDeque::new();
         let (mut small, mut small_bytes) = (Vec::new(), 0);
         for (file_idx, file) in files.iter().enumerate() {
@@ -49,31 +46,11 @@ impl Job {
         jobs
     }
 
-    /// The positions and ranges of what is to be read.
-    fn ranges<'a>(&'a self, files: &'a [Found]) -> Vec<(usize, Range<u64>)> {
-        match self {
-            Self::Files(idxs) => idxs.iter().map(|idx| (*idx, 0..files[*idx].size)).collect(),
-            Self::Part(idx, range) => vec![(*idx, range.clone())],
-        }
-    }
-
     /// How much there is to read.
     pub(crate) fn n_bytes(&self, files: &[Found]) -> u64 {
-        self.ranges(files).iter().map(|(_, range)| range.end - range.start).sum()
-    }
-
-    /// What a worker is told, which can read the files itself.
-    pub(crate) fn pieces(&self, files: &[Found]) -> Vec<Piece> {
-        let ranges = self.ranges(files).into_iter();
-        ranges.map(|(idx, range)| Piece::At { path: files[idx].path.clone(), range }).collect()
-    }
-
-    /// What a worker is sent, which cannot: the text, as blobs, which are not copied into the message.
-    pub(crate) fn read(&self, files: &[Found]) -> Result<Vec<Piece>, TextError> {
-        let read = |(idx, range): (usize, Range<u64>)| {
-            let (begin, bytes) = text::read_part(&files[idx].path, &range)?;
-            Ok(Piece::Text { begin, text: Blob::from(bytes) })
-        };
-        self.ranges(files).into_iter().map(read).collect()
+        match self {
+            Self::Files(idxs) => idxs.iter().map(|idx| files[*idx].size).sum(),
+            Self::Part(_, range) => range.end - range.start,
+        }
     }
 }

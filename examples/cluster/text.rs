@@ -120,7 +120,7 @@ fn ends_words(byte: u8) -> bool {
     byte.is_ascii() && !byte.is_ascii_alphabetic()
 }
 
-/// Adds the words of `bytes`, which begin at `begin` in their file, to `counts`.
+/// Adds the words of `bytes`, which begin at `begin` in their file, to `counts`: all of them, or none if it raises.
 pub(crate) fn count(begin: u64, bytes: &[u8], counts: &mut Counts) -> Result<(), TextError> {
     let text = str::from_utf8(bytes)
         .map_err(|error| TextError::NotText(NotUtf8 { at: begin + error.valid_up_to() as u64 }))?;

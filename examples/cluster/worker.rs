@@ -10,9 +10,6 @@ use serde::{Deserialize, Serialize};
 use crate::AnyError;
 use crate::text::{self, Counts, TextError};
 
-/// The type of the workers' nodes.
-pub(crate) const WORKER: &str = "worker";
-
 /// A file, or a part of it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Piece {
@@ -20,6 +17,13 @@ pub(crate) enum Piece {
     At { path: PathBuf, range: Range<u64> },
     /// The text itself, which begins at this byte of its file.
     Text { begin: u64, text: Blob },
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Counted {
+    pub(crate) counts: Counts,
+    /// The positions of the pieces that are not in `counts`.
+    pub(crate) left_out: Vec<usize>,
 }
 
 pub(crate) struct WordCounter;
@@ -32,20 +36,36 @@ impl WordCounter {
         Ok(peers.iter().map(|peer| peer.name().to_owned()).collect())
     }
 
-    /// Counts the words of some pieces together; the first that is not text is raised.
+    /// Counts the words of a piece.
     #[rmi(cpu, idempotent)]
-    pub(crate) fn count(&self, pieces: Vec<Piece>) -> Result<Counts, TextError> {
+    pub(crate) fn count(&self, piece: Piece) -> Result<Counts, TextError> {
         let mut counts = Counts::new();
-        for piece in pieces {
-            match piece {
-                Piece::At { path, range } => {
-                    let (begin, bytes) = text::read_part(&path, &range)?;
-                    text::count(begin, &bytes, &mut counts)?;
-                }
-                Piece::Text { begin, text } => text::count(begin, &text, &mut counts)?,
+        piece.count(&mut counts)?;
+        Ok(counts)
+    }
+
+    /// Counts the words of many small pieces together. Those that cannot be counted are left out: `count` says why.
+    #[rmi(cpu, idempotent)]
+    pub(crate) fn count_all(&self, pieces: Vec<Piece>) -> Counted {
+        let mut counted = Counted::default();
+        for (piece_idx, piece) in pieces.into_iter().enumerate() {
+            if piece.count(&mut counted.counts).is_err() {
+                counted.left_out.push(piece_idx);
             }
         }
-        Ok(counts)
+        counted
+    }
+}
+
+impl Piece {
+    fn count(self, counts: &mut Counts) -> Result<(), TextError> {
+        match self {
+            Self::At { path, range } => {
+                let (begin, bytes) = text::read_part(&path, &range)?;
+                text::count(begin, &bytes, counts)
+            }
+            Self::Text { begin, text } => text::count(begin, &text, counts),
+        }
     }
 }
 
@@ -53,7 +73,7 @@ impl WordCounter {
 pub(crate) async fn run(name: String, seed: String) -> Result<(), AnyError> {
     let _node = Node::builder()
         .name(name)
-        .node_type(WORKER)
+        .node_type("worker")
         .listen("tcp://127.0.0.1:0")
         .seed(seed)
         // One core for each worker: more cores are used by more workers.
