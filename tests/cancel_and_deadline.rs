@@ -160,7 +160,7 @@ async fn nodes(names: &[&str]) -> (Vec<Node>, Vec<Waiter>) {
 }
 
 async fn stub(node: &Node, name: &str) -> WaiterStub {
-    WaiterStub::new(&node.peer(name).await.unwrap())
+    WaiterStub::new(node.peer(name).await.unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -349,7 +349,7 @@ async fn the_smaller_limit_of_the_two_ends_counts() {
         let server = Node::builder().name("server").listen("tcp://127.0.0.1:0").limits(small);
         let server = server.serve_arc(Arc::clone(&faulty)).start().await.unwrap();
         let client = Node::builder().name("client").seeds(server.addresses()).start().await.unwrap();
-        let stub = FaultyStub::new(&client.peer("server").await.unwrap());
+        let stub = FaultyStub::new(client.peer("server").await.unwrap());
         let error = stub.size(Blob::from(vec![0; 70 << 10])).await.unwrap_err();
         assert_eq!((error.kind(), faulty.runs.get()), (Kind::RequestTooLarge, 0));
         let error = stub.large(70 << 10).await.unwrap_err();
@@ -672,7 +672,7 @@ async fn over_two_hops_the_root_is_the_innermost_cause() {
         let near = Node::builder().name("near").listen("tcp://127.0.0.1:0").seeds(far.addresses());
         let near = near.serve(Faulty::default()).start().await.unwrap();
         let client = Node::builder().name("client").seeds(near.addresses()).start().await.unwrap();
-        let stub = FaultyStub::new(&client.peer("near").await.unwrap());
+        let stub = FaultyStub::new(client.peer("near").await.unwrap());
 
         let error: InvocationException<RemoteError> = stub.hand_on("far", "Faulty.raise").await.unwrap_err();
         assert_eq!((error.kind(), error.peer(), error.method()), (Kind::Raised, "near", "Faulty.hand_on"));

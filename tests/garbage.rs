@@ -50,7 +50,7 @@ impl Attacked {
         let node = Node::builder().name("node").listen("tcp://127.0.0.1:0").limits(limits).serve(echo.clone());
         let node = node.start().await.unwrap();
         let client = Node::builder().name("healthy").seeds(node.addresses()).start().await.unwrap();
-        let stub = EchoStub::new(&client.peer("node").await.unwrap());
+        let stub = EchoStub::new(client.peer("node").await.unwrap());
         let is_over = Arc::new(tokio::sync::Notify::new());
         let healthy = tokio::spawn({
             let is_over = Arc::clone(&is_over);
@@ -78,7 +78,7 @@ impl Attacked {
 
     /// The attack is over: the healthy peer has worked on the same connection all along, and the node is as before.
     async fn ends(self) {
-        let stub = EchoStub::new(&self.client.peer("node").await.unwrap());
+        let stub = EchoStub::new(self.client.peer("node").await.unwrap());
         assert_eq!(stub.size(Blob::from(vec![0; 10])).await.unwrap(), 10);
         self.is_over.notify_one();
         self.healthy.await.expect("a call of the healthy peer failed");

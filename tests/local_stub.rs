@@ -383,8 +383,8 @@ impl Guarded {
 #[test]
 fn a_service_may_be_for_some_callers_only() {
     assert_eq!(<Guarded as rmi::Service<GuardedStub>>::DESCRIPTOR.allowed_role(), Some("reader"));
-    let error = GuardedStub::local(Guarded).read().wait().unwrap_err();
-    assert!(error.to_string().starts_with("invocation of `Guarded.read`"), "{error}");
+    // Roles are for peers: who is in this process needs nobody's leave.
+    GuardedStub::local(Guarded).read().wait().unwrap();
 }
 
 mod interfaces {

@@ -159,7 +159,7 @@ async fn pair(address: &str) -> (Node, Node, ShapesStub) {
         .start()
         .await
         .unwrap();
-    let stub = ShapesStub::new(&client.peer("server").await.unwrap());
+    let stub = ShapesStub::new(client.peer("server").await.unwrap());
     (server, client, stub)
 }
 
@@ -284,7 +284,7 @@ async fn large_arguments_and_results_travel_in_parts() {
 async fn many_large_calls_in_both_directions_do_not_stop_each_other() {
     within(async {
         let (server, client, stub) = pair("tcp://127.0.0.1:0").await;
-        let back = ShapesStub::new(&server.peer("client").await.unwrap());
+        let back = ShapesStub::new(server.peer("client").await.unwrap());
         let mut calls = tokio::task::JoinSet::new();
         for n in 0..40u8 {
             for stub in [stub.clone(), back.clone()] {
@@ -364,14 +364,14 @@ async fn one_way_calls_arrive_without_an_answer() {
         let server = Node::builder().name("server").listen("tcp://127.0.0.1:0").serve_arc(Arc::clone(&shapes));
         let server = server.start().await.unwrap();
         let client = Node::builder().name("client").seeds(server.addresses()).start().await.unwrap();
-        let stub = ShapesStub::new(&client.peer("server").await.unwrap());
+        let stub = ShapesStub::new(client.peer("server").await.unwrap());
         for _ in 0..100 {
             stub.tell(2).await.unwrap();
         }
         shapes.told.reaches(100).await;
         assert_eq!(shapes.total.load(Ordering::SeqCst), 200);
         // Refused on the other side: nobody is told, and the connection goes on.
-        let gone: rmi::Invocation<()> = ShapesStub::named(&client.peer("server").await.unwrap(), "gone").tell(1);
+        let gone: rmi::Invocation<()> = ShapesStub::named(client.peer("server").await.unwrap(), "gone").tell(1);
         gone.await.unwrap();
         assert_eq!(stub.direct(0).await.unwrap(), 200);
         until_quiet(&[&server, &client]).await;
@@ -434,7 +434,7 @@ async fn services_come_and_go_at_run_time() {
     within(async {
         let server = Node::builder().name("server").listen("tcp://127.0.0.1:0").start().await.unwrap();
         let client = Node::builder().name("client").seeds(server.addresses()).start().await.unwrap();
-        let stub = ClockStub::new(&client.peer("server").await.unwrap());
+        let stub = ClockStub::new(client.peer("server").await.unwrap());
         assert_eq!(stub.hour().await.unwrap_err().kind(), Kind::NoSuchMethod);
         server.serve::<ClockStub>(English(4)).unwrap();
         assert_eq!(stub.hour().await.unwrap(), 4);
