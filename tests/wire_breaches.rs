@@ -7,12 +7,16 @@ use std::time::Duration;
 use rmi::Node;
 use rmi_core::frame::{FrameHeader, GoAway, GoAwayReason, HEADER_LEN, PREAMBLE, frame_flag, frame_type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 /// The least HELLO of `docs/wire.md`, with the cluster that a node belongs to by default, and this instance.
 fn hello(instance: u8) -> Vec<u8> {
-    [b"\x84\x00\x92\x01\x01\x03\xa7default\x05", &[instance][..], b"\x06\x01"].concat()
+    hello_of(b"\x92\x01\x01", b"\xa7default", &[instance])
+}
+
+fn hello_of(versions: &[u8], cluster: &[u8], instance: &[u8]) -> Vec<u8> {
+    [b"\x84\x00", versions, b"\x03", cluster, b"\x05", instance, b"\x06\x01"].concat()
 }
 
 fn frame(frame_type: u8, flags: u8, id: u64, payload: &[u8]) -> Vec<u8> {
@@ -26,22 +30,27 @@ async fn node() -> (Node, String) {
     (node, address.strip_prefix("tcp://").unwrap().to_owned())
 }
 
-/// Sends the preamble and `frames` in one write and reads to the end. Gives back the last frame, which is a GOAWAY.
+/// Sends the preamble and `frames` in one write. Gives back the GOAWAY that comes.
 async fn goaway_after(address: &str, frames: &[Vec<u8>]) -> GoAway {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(&[&PREAMBLE[..], &frames.concat()].concat()).await.unwrap();
+    read_goaway(&mut stream).await
+}
+
+/// Reads to the end.
+async fn read_goaway(stream: &mut TcpStream) -> GoAway {
     let mut read = Vec::new();
     timeout(Duration::from_secs(10), stream.read_to_end(&mut read)).await.expect("the node closes").unwrap();
     let mut rest = read.strip_prefix(&PREAMBLE).expect("a preamble, whatever follows");
-    let mut last = None;
+    let mut goaway = None;
     while let Some(header) = FrameHeader::decode(rest).unwrap() {
         let (frame, behind) = rest.split_at(HEADER_LEN + header.payload_len);
-        last = Some((header.frame_type, &frame[HEADER_LEN..]));
+        if header.frame_type == frame_type::GOAWAY {
+            goaway = Some(GoAway::decode(&frame[HEADER_LEN..]).unwrap());
+        }
         rest = behind;
     }
-    let (frame_type, payload) = last.expect("a frame");
-    assert_eq!(frame_type, frame_type::GOAWAY);
-    GoAway::decode(payload).unwrap()
+    goaway.expect("a GOAWAY")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -76,4 +85,34 @@ async fn a_breach_says_which_requests_were_accepted() {
     let frames = [frame(frame_type::HELLO, 0, 0, &hello(1)), request(3), request(8), request(8)];
     let goaway = goaway_after(&address, &frames).await;
     assert_eq!((goaway.reason, goaway.last_accepted), (GoAwayReason::Protocol, 8));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handshake_that_fails_is_answered_with_goaway() {
+    let (_node, address) = node().await;
+    let hellos = [
+        ("no map", b"\xc0".to_vec(), GoAwayReason::Protocol),
+        ("no instance", hello(0), GoAwayReason::Protocol),
+        ("an early end", b"\x84\x00".to_vec(), GoAwayReason::Protocol),
+        ("another version", hello_of(b"\x92\x02\x03", b"\xa7default", b"\x07"), GoAwayReason::Version),
+        ("another cluster", hello_of(b"\x92\x01\x01", b"\xa5other", b"\x07"), GoAwayReason::ForeignCluster),
+        ("another version first", hello_of(b"\x92\x02\x03", b"\xa5other", b"\x07"), GoAwayReason::Version),
+    ];
+    for (what, hello, reason) in hellos {
+        let goaway = goaway_after(&address, &[frame(frame_type::HELLO, 0, 0, &hello)]).await;
+        assert_eq!((goaway.reason, goaway.last_accepted), (reason, 0), "{what}");
+    }
+    let goaway = goaway_after(&address, &[frame(frame_type::PING, 0, 0, b"")]).await;
+    assert_eq!(goaway.reason, GoAwayReason::Protocol);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dialer_that_refuses_says_why() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("tcp://{}", listener.local_addr().unwrap());
+    let _node = Node::builder().name("calc").seed(address.as_str()).start().await.unwrap();
+    let (mut stream, _) = timeout(Duration::from_secs(10), listener.accept()).await.expect("it dials").unwrap();
+    let foreign = hello_of(b"\x92\x01\x01", b"\xa5other", b"\x07");
+    stream.write_all(&[&PREAMBLE[..], &frame(frame_type::HELLO, 0, 0, &foreign)].concat()).await.unwrap();
+    assert_eq!(read_goaway(&mut stream).await.reason, GoAwayReason::ForeignCluster);
 }

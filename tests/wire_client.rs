@@ -134,7 +134,7 @@ async fn a_client_in_python_calls_and_is_called() {
         node.shutdown(Duration::from_secs(10)).await;
     });
 
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/wire_client.py");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/wire_client_demo.py");
     let output = Command::new("python3").args([script, host, port]).kill_on_drop(true).output();
     let output = timeout(Duration::from_secs(60), output).await.expect("the client ends within a minute").unwrap();
     let (lines, complaints) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

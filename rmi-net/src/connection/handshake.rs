@@ -4,6 +4,8 @@
 //! when it has checked them: with its own Hello, or with the reason why not. To what does not begin like RMI it says
 //! nothing at all. What is read before the end of the handshake is bounded by one Hello.
 
+use std::sync::Arc;
+
 use bytes::{Buf, BytesMut};
 use rmi_core::frame::{
     FrameError, FrameHeader, GoAway, GoAwayReason, HEADER_LEN, MAX_HELLO, PREAMBLE, VERSIONS, frame_type, put_frame,
@@ -12,7 +14,8 @@ use rmi_core::hello::{Hello, features};
 use rmi_core::scan::ScanError;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::seam::Stream;
+use crate::limits::LINGER;
+use crate::seam::{Clock, Stream};
 
 /// What a handshake gives.
 #[derive(Debug)]
@@ -40,6 +43,9 @@ pub enum HandshakeError {
     /// The other end's first frames break the protocol.
     #[error("the other end breaks the protocol")]
     Frame(#[from] FrameError),
+    /// The first frame is no Hello, or is larger than one may be.
+    #[error("the first frame of the other end is no Hello, or has more than {MAX_HELLO} bytes")]
+    NoHello,
     /// The other end's Hello cannot be read.
     #[error("the other end's Hello cannot be read")]
     BadHello(#[source] ScanError),
@@ -83,31 +89,55 @@ pub enum HandshakeError {
     TimedOut,
 }
 
+/// A handshake that came to nothing.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) error: HandshakeError,
+    pub(crate) farewell: Farewell,
+}
+
+/// What the other end is told of a handshake that came to nothing.
+#[derive(Debug)]
+pub(crate) struct Farewell {
+    stream: Stream,
+    /// Nothing, to those who do not speak RMI or are gone.
+    words: Option<BytesMut>,
+}
+
 /// Exchanges Hellos. The caller bounds the time. `is_welcome` is asked last, about somebody who could come in.
 pub(crate) async fn greet(
     mut stream: Stream,
     ours: &Hello,
     is_dialer: bool,
     is_welcome: impl FnOnce() -> Result<(), HandshakeError>,
-) -> Result<Greeting, HandshakeError> {
+) -> Result<Greeting, Refusal> {
     let mut buffer = BytesMut::new();
-    if is_dialer {
-        send_hello(&mut stream, ours).await?;
-    }
-    let read = read_hello(&mut stream, &mut buffer).await;
-    let checked = read.and_then(|hello| check(ours, &hello).and_then(|()| is_welcome()).map(|()| hello));
-    match checked {
-        Ok(hello) => {
-            if !is_dialer {
-                send_hello(&mut stream, ours).await?;
-            }
-            Ok(Greeting { hello, stream, buffer })
-        }
+    match exchange(&mut stream, &mut buffer, ours, is_dialer, is_welcome).await {
+        Ok(hello) => Ok(Greeting { hello, stream, buffer }),
         Err(error) => {
-            refuse(&mut stream, &error, is_dialer).await?;
-            Err(error)
+            let words = farewell(&error, is_dialer);
+            Err(Refusal { error, farewell: Farewell { stream, words } })
         }
     }
+}
+
+async fn exchange(
+    stream: &mut Stream,
+    buffer: &mut BytesMut,
+    ours: &Hello,
+    is_dialer: bool,
+    is_welcome: impl FnOnce() -> Result<(), HandshakeError>,
+) -> Result<Hello, HandshakeError> {
+    if is_dialer {
+        send_hello(stream, ours).await?;
+    }
+    let hello = read_hello(stream, buffer).await?;
+    check(ours, &hello)?;
+    is_welcome()?;
+    if !is_dialer {
+        send_hello(stream, ours).await?;
+    }
+    Ok(hello)
 }
 
 async fn send_hello(stream: &mut Stream, hello: &Hello) -> std::io::Result<()> {
@@ -116,10 +146,27 @@ async fn send_hello(stream: &mut Stream, hello: &Hello) -> std::io::Result<()> {
     stream.writer.write_all(&out).await
 }
 
-/// Says why not, to those who speak RMI and are still there.
-async fn refuse(stream: &mut Stream, error: &HandshakeError, is_dialer: bool) -> std::io::Result<()> {
+impl Farewell {
+    /// Says it. It takes as long as the other end goes on to send, 2 s at most.
+    pub(crate) async fn say(mut self, clock: Arc<dyn Clock>) {
+        let Some(words) = self.words.take() else { return };
+        let say = async {
+            self.stream.writer.write_all(&words).await?;
+            self.stream.writer.shutdown().await?;
+            // Closing with unread input would throw the words away.
+            tokio::io::copy(&mut self.stream.reader, &mut tokio::io::sink()).await
+        };
+        tokio::select! {
+            // Who cannot be told is not told.
+            _ = say => {}
+            () = clock.sleep_until(clock.now() + LINGER) => {}
+        }
+    }
+}
+
+fn farewell(error: &HandshakeError, is_dialer: bool) -> Option<BytesMut> {
     let reason = match error {
-        HandshakeError::Frame(_) | HandshakeError::BadHello(_) => GoAwayReason::Protocol,
+        HandshakeError::Frame(_) | HandshakeError::BadHello(_) | HandshakeError::NoHello => GoAwayReason::Protocol,
         HandshakeError::Version { .. } => GoAwayReason::Version,
         HandshakeError::ForeignCluster { .. } => GoAwayReason::ForeignCluster,
         HandshakeError::SelfConnect => GoAwayReason::SelfConnect,
@@ -129,16 +176,13 @@ async fn refuse(stream: &mut Stream, error: &HandshakeError, is_dialer: bool) ->
         | HandshakeError::Closed
         | HandshakeError::NotRmi
         | HandshakeError::Refused { .. }
-        | HandshakeError::TimedOut => return Ok(()),
+        | HandshakeError::TimedOut => return None,
     };
     let goaway = GoAway { reason, last_accepted: 0, message: error.to_string() };
     // The dialer's preamble went out with its Hello.
-    let mut out = if is_dialer { BytesMut::new() } else { BytesMut::from(&PREAMBLE[..]) };
-    put_frame(&mut out, frame_type::GOAWAY, 0, 0, |out| goaway.encode(out));
-    stream.writer.write_all(&out).await?;
-    stream.writer.shutdown().await?;
-    // Closing with unread input would throw the reason away.
-    tokio::io::copy(&mut stream.reader, &mut tokio::io::sink()).await.map(drop)
+    let mut words = if is_dialer { BytesMut::new() } else { BytesMut::from(&PREAMBLE[..]) };
+    put_frame(&mut words, frame_type::GOAWAY, 0, 0, |out| goaway.encode(out));
+    Some(words)
 }
 
 async fn read_hello(stream: &mut Stream, buffer: &mut BytesMut) -> Result<Hello, HandshakeError> {
@@ -158,7 +202,7 @@ async fn read_hello(stream: &mut Stream, buffer: &mut BytesMut) -> Result<Hello,
     };
     let is_hello = header.frame_type == frame_type::HELLO;
     if header.payload_len > MAX_HELLO || !(is_hello || header.frame_type == frame_type::GOAWAY) {
-        return Err(FrameError::UnknownType(header.frame_type).into());
+        return Err(HandshakeError::NoHello);
     }
     let frame_len = HEADER_LEN + header.payload_len;
     while buffer.len() < frame_len {

@@ -44,7 +44,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 pub use self::handshake::HandshakeError;
-pub(crate) use self::handshake::{Greeting, greet};
+pub(crate) use self::handshake::{Greeting, Refusal, greet};
 use self::outgoing::Outgoing;
 use self::pending::{EndedCall, Pending, PendingCall, Progress};
 use self::serving::Serving;

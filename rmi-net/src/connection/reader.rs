@@ -169,7 +169,10 @@ impl Reader {
             }
             frame_type::PONG => {
                 let mut state = lock(&connection.state);
-                state.last_pong = state.last_pong.max(header.id);
+                // One that nobody asked for answers no later ping.
+                if header.id < state.next_ping {
+                    state.last_pong = state.last_pong.max(header.id);
+                }
                 drop(state);
                 connection.progress.notify_waiters();
                 Ok(())

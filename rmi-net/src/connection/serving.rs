@@ -274,14 +274,14 @@ impl Connection {
             tracing::warn!(%caller, method, "a one-way call was refused: {message}");
             return;
         }
-        let response = Response::exception(rejection.into_exception()).placed(self.serving.host.node(), method);
-        self.respond(id, response, None);
+        self.respond(id, method, Response::exception(rejection.into_exception()), None);
     }
 
     /// Sends an answer, now if the queue has room, else when it has. The permit is held until then.
-    pub(super) fn respond(self: &Arc<Self>, id: u64, response: Response, permit: Option<RunningCall>) {
+    pub(super) fn respond(self: &Arc<Self>, id: u64, method: &str, response: Response, permit: Option<RunningCall>) {
+        let response = response.placed(self.serving.host.node(), method);
         let is_rejection = permit.is_none();
-        let Some((message, permit)) = self.try_respond(id, self.encode(response), permit) else { return };
+        let Some((message, permit)) = self.try_respond(id, self.encode(response, method), permit) else { return };
         if is_rejection {
             // No permit bounds these: only a peer that floods this node without reading gets here.
             return self.end_for(GoAwayReason::TooMuch, "answers are not read");
@@ -330,7 +330,7 @@ impl Connection {
         None
     }
 
-    fn encode(&self, response: Response) -> EncodedResponse {
+    fn encode(&self, response: Response, method: &str) -> EncodedResponse {
         let encoded = EncodedResponse::of(&response);
         let (len, limit) = (encoded.len() as u64, self.message_limit());
         if len <= limit {
@@ -342,7 +342,7 @@ impl Connection {
         let message =
             format!("the result has {len} bytes and may have {limit}: raise `Limits::with_message` on both nodes");
         let exception = Exception::new(Kind::ResponseTooLarge, message);
-        EncodedResponse::of(&Response::exception(exception).placed(self.serving.host.node(), ""))
+        EncodedResponse::of(&Response::exception(exception).placed(self.serving.host.node(), method))
     }
 
     /// Stops the calls whose deadline has passed.
@@ -361,8 +361,7 @@ impl Connection {
     fn tell_stopped(self: &Arc<Self>, stopped: Vec<(u64, Arc<str>, bool)>, kind: Kind, message: &str) {
         for (id, method, wants_answer) in stopped {
             if wants_answer {
-                let response = Response::exception(Exception::new(kind, message));
-                self.respond(id, response.placed(self.serving.host.node(), &method), None);
+                self.respond(id, &method, Response::exception(Exception::new(kind, message)), None);
             }
         }
     }
@@ -478,7 +477,6 @@ impl Run {
     }
 
     fn answer(self, response: Response) {
-        let response = response.placed(self.connection.serving.host.node(), &self.method.full_name);
         if let Response::Exception(exception) = &response {
             let (caller, method, id) = (self.connection.peer_name(), &self.method.full_name, self.id);
             match exception.kind {
@@ -492,7 +490,7 @@ impl Run {
         // A call that is not in the table any more was cancelled or has expired: nobody wants the answer.
         let is_wanted = lock(&self.connection.serving.calls).remove(&self.id).is_some();
         if is_wanted && !self.one_way {
-            self.connection.respond(self.id, response, Some(self.permit));
+            self.connection.respond(self.id, &self.method.full_name, response, Some(self.permit));
         }
     }
 }

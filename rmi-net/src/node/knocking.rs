@@ -8,7 +8,7 @@ use rmi_core::hello::InstanceId;
 
 use super::inner::NodeInner;
 use crate::address::Address;
-use crate::connection::{HandshakeError, greet};
+use crate::connection::{HandshakeError, Refusal, greet};
 use crate::limits::{DIAL_TIMEOUT, IDLE_AFTER, SMALL_CLUSTER};
 use crate::peers::{DialError, Target};
 use crate::seam::{Listener, Stream};
@@ -87,16 +87,23 @@ async fn welcome(node: Weak<NodeInner>, stream: Stream) {
     };
     let greeting = tokio::select! {
         greeting = greet(stream, &hello, false, is_welcome) => greeting,
-        () = clock.sleep_until(clock.now() + DIAL_TIMEOUT) => Err(HandshakeError::TimedOut),
-    };
-    match (greeting, node.upgrade()) {
-        (Ok(greeting), Some(node)) => {
-            node.admit(greeting, false);
+        () = clock.sleep_until(clock.now() + DIAL_TIMEOUT) => {
+            return tracing::info!(node = %name, remote, "refused a connection: {}", HandshakeError::TimedOut);
         }
-        (Ok(_), None) => {}
-        // Two nodes that know each other's addresses meet themselves now and then.
-        (Err(HandshakeError::SelfConnect), _) => {}
-        (Err(error), _) => tracing::info!(node = %name, remote, "refused a connection: {error}"),
+    };
+    match greeting {
+        Ok(greeting) => {
+            if let Some(node) = node.upgrade() {
+                node.admit(greeting, false);
+            }
+        }
+        Err(refusal) => {
+            // Nodes that know their own addresses meet themselves now and then.
+            if !matches!(refusal.error, HandshakeError::SelfConnect) {
+                tracing::info!(node = %name, remote, "refused a connection: {}", refusal.error);
+            }
+            refusal.farewell.say(clock).await;
+        }
     }
 }
 
@@ -133,12 +140,15 @@ async fn dial(node: Weak<NodeInner>, target: Target, addresses: Vec<String>) {
     for text in addresses {
         let Some(this) = node.upgrade() else { return };
         let hello = this.hello();
-        let (net, clock) = (Arc::clone(&this.seams.net), Arc::clone(&this.seams.clock));
+        let (net, clock, runtime) = (Arc::clone(&this.seams.net), Arc::clone(&this.seams.clock), this.runtime.clone());
         drop(this);
         let greeting = async {
             let address: Address = text.parse().map_err(Failure::from)?;
             let stream = net.dial(&address).await.map_err(Failure::from)?;
-            greet(stream, &hello, true, || Ok(())).await.map_err(Failure::from)
+            greet(stream, &hello, true, || Ok(())).await.map_err(|Refusal { error, farewell }| {
+                runtime.spawn(farewell.say(Arc::clone(&clock)));
+                Failure::from(error)
+            })
         };
         let greeting: Result<_, Failure> = tokio::select! {
             greeting = greeting => greeting,
