@@ -5,11 +5,16 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::task::Poll;
+use std::time::Duration;
 
 use rmi::Address;
 use tokio::process::{Child, ChildStdin, Command};
+use tokio::time::timeout;
+
+/// How long a worker may take to end.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(crate) struct Process {
     pub(crate) name: String,
@@ -37,10 +42,13 @@ impl Process {
         self.child.kill().await
     }
 
-    /// Tells it to end, and waits until it has.
-    pub(crate) async fn end(mut self) -> io::Result<ExitStatus> {
+    /// Tells it to end, and waits until it has. One that does not, because it hangs, is killed.
+    pub(crate) async fn end(mut self) -> io::Result<()> {
         drop(self.lifeline.take());
-        self.child.wait().await
+        match timeout(PATIENCE, self.child.wait()).await {
+            Ok(ended) => ended.map(drop),
+            Err(_) => self.child.kill().await,
+        }
     }
 }
 
