@@ -86,8 +86,15 @@ fn large_files_are_cut_and_what_is_not_text_is_told() {
     for (name, bytes) in files {
         fs::write(folder.join(name), bytes).expect("the folder for tests can be written");
     }
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::unix::ffi::OsStrExt;
+        let name = std::ffi::OsStr::from_bytes(b"no text is my na\xefe");
+        fs::write(folder.join(name), "but I am").expect("the folder for tests can be written");
+    }
     for args in [&["--check"][..], &["--check", "--send"]] {
         let (stdout, _) = run(args, &folder);
+        assert!(stdout.contains("(1 could not be read as text)"), "{stdout}");
         assert!(
             stdout.contains("latin-1: invocation of `WordCounter.count` failed\n  caused by: raised on node `worker-")
         );

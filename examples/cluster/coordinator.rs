@@ -145,9 +145,10 @@ async fn call(stub: &WordCounterStub, files: &[Found], job: &Job, sends_text: bo
     }
 }
 
-/// What a worker is told: where to find the text, if it can read it; else the text, which goes out as it was read.
+/// What a worker is told: where to find the text, or else the text itself, which goes out as it was read.
 fn piece(file: &Found, range: Range<u64>, sends_text: bool) -> Result<Piece, TextError> {
-    if !sends_text {
+    // A path travels as text, so one that is not UTF-8 cannot.
+    if !sends_text && file.path.to_str().is_some() {
         return Ok(Piece::At { path: file.path.clone(), range });
     }
     let (begin, bytes) = text::read_part(&file.path, &range)?;

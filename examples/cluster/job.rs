@@ -10,6 +10,8 @@ use crate::text::Found;
 const JOB_BYTES: u64 = 4 << 20;
 /// A small folder is cut finer than that, so that each worker still gets many jobs.
 const JOBS_PER_WORKER: u64 = 16;
+/// To open a file costs about as much as to count this many bytes. It also bounds how many a job names.
+const FILE_COST: u64 = 1024;
 
 #[derive(Debug, Clone)]
 pub(crate) enum Job {
@@ -33,12 +35,13 @@ impl Job {
                 jobs.extend((0..n_parts).map(|part| Self::Part(file_idx, border(part)..border(part + 1))));
                 continue;
             }
-            if small_bytes + file.size > job_bytes {
+            let cost = file.size + FILE_COST;
+            if small_bytes + cost > job_bytes && !small.is_empty() {
                 jobs.push_back(Self::Files(std::mem::take(&mut small)));
                 small_bytes = 0;
             }
             small.push(file_idx);
-            small_bytes += file.size;
+            small_bytes += cost;
         }
         if !small.is_empty() {
             jobs.push_back(Self::Files(small));

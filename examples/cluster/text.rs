@@ -77,7 +77,8 @@ fn list(folder: &Path, files: &mut Vec<Found>, folders: &mut Vec<PathBuf>) -> io
         if kind.is_dir() {
             folders.push(entry.path());
         } else if kind.is_file() {
-            files.push(Found { path: entry.path(), size: entry.metadata()?.len() });
+            // One that is gone meanwhile is told by who reads it.
+            files.push(Found { path: entry.path(), size: entry.metadata().map_or(0, |metadata| metadata.len()) });
         }
     }
     Ok(())
