@@ -16,7 +16,7 @@ use crate::peers::PeerInfo;
 /// # async fn f(node: rmi_net::Node) -> Result<(), Box<dyn std::error::Error>> {
 /// let workers = node.peers().filter(|peer| peer.node_type() == "worker");
 /// println!("{} of {} are connected", workers.connected(), workers.len());
-/// node.peers().wait_for(|peers| peers.connected() >= 3).await?;
+/// node.peers().wait_for(|peers| peers.of_type("worker").connected() >= 3).await?;
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
@@ -68,39 +68,38 @@ impl Peers {
 
     /// Those for which `wanted` holds.
     #[must_use]
-    pub fn filter(mut self, mut wanted: impl FnMut(&PeerInfo) -> bool) -> Self {
-        self.members.retain(|peer| wanted(peer));
-        self.clients.retain(|peer| wanted(peer));
-        self
+    pub fn filter(&self, mut wanted: impl FnMut(&PeerInfo) -> bool) -> Self {
+        let mut keep = |peers: &[PeerInfo]| peers.iter().filter(|peer| wanted(peer)).cloned().collect();
+        Self { members: keep(&self.members), clients: keep(&self.clients), node: Arc::clone(&self.node) }
     }
 
     /// Those with this name: more than one if two nodes have the same.
     #[must_use]
-    pub fn named(self, name: &str) -> Self {
+    pub fn named(&self, name: &str) -> Self {
         self.filter(|peer| peer.name() == name)
     }
 
     /// Those of this type.
     #[must_use]
-    pub fn of_type(self, node_type: &str) -> Self {
+    pub fn of_type(&self, node_type: &str) -> Self {
         self.filter(|peer| peer.node_type() == node_type)
     }
 
     /// Those on this host.
     #[must_use]
-    pub fn on_machine(self, machine: &str) -> Self {
+    pub fn on_machine(&self, machine: &str) -> Self {
         self.filter(|peer| peer.machine() == machine)
     }
 
     /// Those that offer this service.
     #[must_use]
-    pub fn with_service(self, service: &str) -> Self {
+    pub fn with_service(&self, service: &str) -> Self {
         self.filter(|peer| peer.services().iter().any(|offered| offered == service))
     }
 
     /// Those with this label.
     #[must_use]
-    pub fn with_label(self, label: &str, value: &str) -> Self {
+    pub fn with_label(&self, label: &str, value: &str) -> Self {
         self.filter(|peer| peer.labels().get(label).is_some_and(|found| found == value))
     }
 
