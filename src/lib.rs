@@ -161,6 +161,8 @@
 // Written for both: without `net` there is nothing that these links could lead to.
 #![cfg_attr(not(feature = "net"), allow(rustdoc::broken_intra_doc_links))]
 
+#[doc(no_inline)]
+pub use rmi_core::bytes;
 pub use rmi_core::descriptor;
 pub use rmi_core::exception::{Exception, Place};
 pub use rmi_core::payload::{DecodeError, EncodeError};
@@ -170,8 +172,6 @@ pub use rmi_core::{
     Args, Blob, CallContext, CallError, Class, Failure, FromCall, Invocation, InvocationException, InvocationFuture,
     Kind, Remote, RemoteCause, RemoteError, Reply, Result, Service, Value, args, inherit, root_exc,
 };
-#[doc(no_inline)]
-pub use rmi_core::{bytes, serde};
 /// Makes methods callable from other nodes.
 ///
 /// On an `impl` block it makes the type a [`Service`] and writes a stub for its callers:

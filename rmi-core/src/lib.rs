@@ -68,6 +68,6 @@ pub use scope::inherit;
 pub use service::Service;
 
 pub use value::Value;
-// Their types stand in public signatures.
+// Its `Bytes` stands in public signatures. (`serde` is not here: with it, the compiler says `StdError` in its messages.)
 #[doc(no_inline)]
-pub use {bytes, serde};
+pub use bytes;
