@@ -196,6 +196,16 @@ impl Raw {
         }
     }
 
+    /// The next ping, without an answer.
+    pub(crate) async fn frame_of_ping(&mut self) -> (FrameHeader, Vec<u8>) {
+        loop {
+            let (header, payload) = self.frame().await.expect("the connection ended");
+            if header.frame_type == frame_type::PING {
+                return (header, payload);
+            }
+        }
+    }
+
     /// Reads until the other end closes, and gives back its last GOAWAY.
     pub(crate) async fn goaway(&mut self) -> Option<GoAway> {
         let mut goaway = None;

@@ -1,0 +1,314 @@
+//! A node ends in peace: what it has accepted is answered, what it has not did not run, and nothing of it is left.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{Counter, Raw, host_port, until, within};
+use rmi::{Blob, Class, Kind, Node, Peer, PeerEvent, args, rmi_node};
+use rmi_core::frame::{GoAway, GoAwayReason, frame_type};
+use rmi_core::hello::PeerLimits;
+
+#[derive(Clone, Default)]
+struct Counting {
+    runs: Counter,
+    dropped: Counter,
+}
+
+#[rmi_node]
+impl Counting {
+    async fn run(&self) -> usize {
+        let n = self.runs.add();
+        for _ in 0..n % 5 {
+            tokio::task::yield_now().await;
+        }
+        n
+    }
+
+    fn run_blocking(&self) -> usize {
+        self.runs.add()
+    }
+
+    async fn run_large(&self, blob: Blob) -> Blob {
+        self.runs.add();
+        blob
+    }
+
+    async fn never(&self) {
+        let _on_drop = self.dropped.on_drop();
+        self.runs.add();
+        std::future::pending().await
+    }
+
+    /// Calls back when it is told to.
+    async fn call_back(&self, caller: &Peer) -> rmi::Result<usize> {
+        self.runs.add();
+        CountingStub::new(caller).wait_for(1).await?;
+        Ok(CountingStub::new(caller).run().await?)
+    }
+
+    async fn wait_for(&self, n: usize) {
+        self.dropped.reaches(n).await;
+    }
+}
+
+async fn node(name: &str, seeds: &[&Node]) -> (Node, Counting) {
+    let counting = Counting::default();
+    let seeds = seeds.iter().flat_map(|node| node.addresses());
+    let node = Node::builder().name(name).listen("tcp://127.0.0.1:0").seeds(seeds).serve(counting.clone());
+    (node.start().await.unwrap(), counting)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_call_that_was_accepted_is_answered() {
+    within(async {
+        for round in 0..10 {
+            let (server, counting) = node("server", &[]).await;
+            let (client, _) = node("client", &[&server]).await;
+            let stub = CountingStub::new(&client.peer("server").await.unwrap());
+            let mut callers = tokio::task::JoinSet::new();
+            for n in 0..16 {
+                let stub = stub.clone();
+                callers.spawn(async move {
+                    let mut n_answers = 0;
+                    loop {
+                        let result = match n % 4 {
+                            0 => stub.run_blocking().await.map(drop),
+                            1 => stub.run_large(Blob::from(vec![0; 150 << 10])).await.map(drop),
+                            _ => stub.run().await.map(drop),
+                        };
+                        match result {
+                            Ok(()) => n_answers += 1,
+                            Err(error) => return (n_answers, error),
+                        }
+                    }
+                });
+            }
+            counting.runs.reaches(100 + round * 37).await;
+            server.shutdown(Duration::from_secs(10)).await;
+            let mut n_answers = 0;
+            while let Some(caller) = callers.join_next().await {
+                let (n, error) = caller.unwrap();
+                assert_eq!(error.class(), Class::NotExecuted, "round {round}: {error:?}");
+                n_answers += n;
+            }
+            assert_eq!(n_answers, counting.runs.get(), "round {round}: answers and runs");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn its_own_calls_are_answered_too() {
+    within(async {
+        let (server, counting) = node("server", &[]).await;
+        let (client, _) = node("client", &[&server]).await;
+        let stub = CountingStub::new(&client.peer("server").await.unwrap());
+        let calls: Vec<_> = (0..100).map(|_| stub.run().send()).collect();
+        client.shutdown(Duration::from_secs(10)).await;
+        for call in calls {
+            call.await.unwrap();
+        }
+        assert_eq!(counting.runs.get(), 100);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn methods_that_still_run_may_call_their_peers() {
+    within(async {
+        let (server, counting) = node("server", &[]).await;
+        let (client, of_client) = node("client", &[&server]).await;
+        let call = CountingStub::new(&client.peer("server").await.unwrap()).call_back().send();
+        counting.runs.reaches(1).await;
+        let shutdown = tokio::spawn(server.shutdown(Duration::from_secs(20)).into_future());
+        until("the client has heard of it", || !client.snapshot().connections[0].takes_calls).await;
+        of_client.dropped.add();
+        assert_eq!(call.await.unwrap(), 1);
+        shutdown.await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_the_end_of_grace_the_rest_is_cancelled_and_told() {
+    within(async {
+        let (server, counting) = node("server", &[]).await;
+        let (client, of_client) = node("client", &[&server]).await;
+        let (peer, back) = (client.peer("server").await.unwrap(), server.peer("client").await.unwrap());
+        let theirs = CountingStub::new(&peer).never().send();
+        let own = CountingStub::new(&back).never().send();
+        counting.runs.reaches(1).await;
+        of_client.runs.reaches(1).await;
+        let begun = Instant::now();
+        server.shutdown(Duration::from_millis(100)).await;
+        assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+        let error = theirs.await.unwrap_err();
+        assert_eq!((error.kind(), error.class()), (Kind::Cancelled, Class::MaybeExecuted), "{error:?}");
+        let error = own.await.unwrap_err();
+        assert_eq!((error.kind(), error.class()), (Kind::LocalShutdown, Class::MaybeExecuted), "{error:?}");
+        counting.dropped.reaches(1).await;
+        of_client.dropped.reaches(1).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn peers_see_it_leave() {
+    within(async {
+        let (server, _) = node("server", &[]).await;
+        let (client, _) = node("client", &[&server]).await;
+        client.peer("server").await.unwrap();
+        let mut events = client.watch();
+        let mut own_events = server.watch();
+        server.shutdown(Duration::from_secs(5)).await;
+        loop {
+            match events.next().await.unwrap() {
+                PeerEvent::View(_) => {}
+                PeerEvent::Left(info) => break assert_eq!(info.name(), "server"),
+                event => panic!("{event:?}"),
+            }
+        }
+        // Whoever watches the node itself learns that it has ended.
+        while own_events.next().await.is_some() {}
+        client.peers().wait_for(|peers| peers.is_empty()).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shutting_down_twice_does_no_harm() {
+    within(async {
+        let (server, _) = node("server", &[]).await;
+        let (client, _) = node("client", &[&server]).await;
+        client.peer("server").await.unwrap();
+        let grace = Duration::from_secs(5);
+        let twice = (server.shutdown(grace).into_future(), server.clone().shutdown(grace).into_future());
+        tokio::join!(twice.0, twice.1);
+        server.shutdown(grace).await;
+        drop(server);
+        client.shutdown(grace).await;
+        // One without peers.
+        let (alone, _) = node("alone", &[]).await;
+        alone.shutdown(grace).await;
+        alone.shutdown(Duration::ZERO).await;
+        assert_eq!(alone.snapshot().connections.len(), 0);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_drop_of_the_last_handle_stops_the_node() {
+    within(async {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let counting = Counting::default();
+        let server = Node::builder().name("server").listen("tcp://127.0.0.1:0").runtime(runtime.handle().clone());
+        let server = server.serve(counting.clone()).start().await.unwrap();
+        let (client, _) = node("client", &[&server]).await;
+        let peer = client.peer("server").await.unwrap();
+        let never = CountingStub::new(&peer).never().send();
+        counting.runs.reaches(1).await;
+        let address = host_port(&server);
+        let clone = server.clone();
+        let handle = server.peer("client").await.unwrap();
+        drop(server);
+        peer.ping().await.unwrap();
+        drop(clone);
+        let error = never.await.unwrap_err();
+        assert!(matches!(error.kind(), Kind::Cancelled | Kind::ConnectionLost | Kind::GoingAway), "{error:?}");
+        assert_eq!(error.class(), Class::MaybeExecuted);
+        counting.dropped.reaches(1).await;
+        client.peers().wait_for(|peers| peers.connected() == 0).await.unwrap();
+        until("the listener is closed", || std::net::TcpStream::connect(&address).is_err()).await;
+        // A handle to a peer does not keep the node alive.
+        assert_eq!(handle.ping().await.unwrap_err().kind(), Kind::LocalShutdown);
+        until("the tasks have ended", || runtime.metrics().num_alive_tasks() == 0).await;
+        runtime.shutdown_background();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_from_connect_keeps_its_client_until_it_is_dropped() {
+    within(async {
+        let (server, _) = node("server", &[]).await;
+        let peer = rmi::connect(server.addresses().remove(0)).name("desk").await.unwrap();
+        let stub = CountingStub::new(&peer);
+        drop(peer);
+        assert_eq!(stub.run().await.unwrap(), 1);
+        let clients = server.peers().wait_for(|peers| peers.clients().len() == 1).await.unwrap();
+        assert_eq!(clients.clients()[0].name(), "desk");
+        drop(stub);
+        server.peers().wait_for(|peers| peers.clients().is_empty()).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_is_announced_twice_and_lets_what_crosses_run() {
+    within(async {
+        let (server, counting) = node("server", &[]).await;
+        let mut raw = Raw::connect(&host_port(&server), "raw", PeerLimits::default()).await;
+        let run = [&[0x91, 0xac][..], b"Counting.run"].concat();
+        let shutdown = tokio::spawn(server.shutdown(Duration::from_secs(20)).into_future());
+        let (_, payload) = raw.frame_of(frame_type::GOAWAY).await;
+        let goaway = GoAway::decode(&payload).unwrap();
+        assert_eq!((goaway.reason, goaway.last_accepted), (GoAwayReason::Shutdown, u64::MAX));
+        // It crosses the goaway.
+        raw.send(frame_type::REQUEST, 0, 5, &run).await;
+        let (ping, _) = raw.frame_of_ping().await;
+        raw.send(frame_type::PONG, 0, ping.id, &[]).await;
+        raw.send(frame_type::REQUEST, 0, 6, &run).await;
+        let mut answered = Vec::new();
+        let mut last_accepted = None;
+        while let Some((header, payload)) = raw.frame().await {
+            match header.frame_type {
+                frame_type::RESPONSE => answered.push(header.id),
+                frame_type::GOAWAY => last_accepted = Some(GoAway::decode(&payload).unwrap().last_accepted),
+                _ => {}
+            }
+        }
+        let last_accepted = last_accepted.expect("no second goaway");
+        assert!(last_accepted == 5 || last_accepted == 6);
+        assert_eq!(answered, (5..=last_accepted).collect::<Vec<_>>());
+        assert_eq!(counting.runs.get(), answered.len());
+        drop(raw);
+        shutdown.await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_does_not_answer_does_not_hold_the_node_up() {
+    within(async {
+        let (server, _) = node("server", &[]).await;
+        let raw = Raw::connect(&host_port(&server), "raw", PeerLimits::default()).await;
+        server.peers().wait_for(|peers| peers.clients().len() == 1).await.unwrap();
+        let begun = Instant::now();
+        server.shutdown(Duration::from_secs(20)).await;
+        // A second for the round trip, two for the end of the stream.
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        drop(raw);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_drains_takes_nobody_new() {
+    within(async {
+        let (server, counting) = node("server", &[]).await;
+        let (client, _) = node("client", &[&server]).await;
+        let peer = client.peer("server").await.unwrap();
+        let never = CountingStub::new(&peer).never().send();
+        counting.runs.reaches(1).await;
+        let address = server.addresses().remove(0);
+        let shutdown = tokio::spawn(server.shutdown(Duration::from_secs(20)).into_future());
+        until("the listener is closed", || std::net::TcpStream::connect(host_port(&server)).is_err()).await;
+        assert!(rmi::connect(address).await.is_err());
+        let error = peer.invoke::<()>("Counting.run", args![]).await.unwrap_err();
+        assert_eq!(error.class(), Class::NotExecuted, "{error:?}");
+        drop(never);
+        shutdown.await.unwrap();
+    })
+    .await;
+}
