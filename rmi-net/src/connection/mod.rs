@@ -59,7 +59,7 @@ pub(crate) trait Watcher: Send + Sync + 'static {
     /// The peer says whom it knows.
     fn on_peers(&self, connection: &Arc<Connection>, records: Vec<NodeRecord>);
     /// The peer takes no new calls on this connection.
-    fn on_goaway(&self, connection: &Arc<Connection>, reason: GoAwayReason);
+    fn on_goaway(self: Arc<Self>, connection: &Arc<Connection>, reason: GoAwayReason);
     /// The connection has ended; its calls were told.
     fn on_closed(&self, connection: &Connection);
 }

@@ -53,8 +53,8 @@ impl Connection {
         self.end(Ended::new(Kind::ConnectionLost, "the connection was closed"));
     }
 
-    /// The peer winds the connection down: so does this side, unless it does already.
-    pub(crate) async fn wind_down_in_turn(self: Arc<Self>, reason: GoAwayReason) {
+    /// Ends the connection when its calls have ended, unless this side is at it already.
+    pub(crate) async fn wind_down_once(self: Arc<Self>, reason: GoAwayReason) {
         let is_first = lock(&self.state).said_goaway.is_none();
         if is_first {
             self.wind_down(reason, None).await;

@@ -19,7 +19,7 @@ use crate::connection::{Connection, Greeting, Parts, Watcher};
 use crate::describe::BuiltIn;
 use crate::here::Here;
 use crate::host::{Host, ServeError};
-use crate::limits::{ALIVE_CHECK, Limits};
+use crate::limits::{ALIVE_CHECK, DIAL_TIMEOUT, Limits};
 use crate::peers::{PeerEvent, PeerInfo, PeerState, PeerTable};
 use crate::seam::Seams;
 use crate::sync::lock;
@@ -330,7 +330,7 @@ impl NodeInner {
         }
         // Of two that the other side has dialled it alone knows which is the newer.
         for lost in admitted.lost.into_iter().filter(|lost| lost.is_dialer() || is_dialer) {
-            self.runtime.spawn(lost.wind_down(GoAwayReason::Duplicate, None));
+            self.runtime.spawn(lost.wind_down_once(GoAwayReason::Duplicate));
         }
         if let Some(established) = admitted.established {
             self.runtime.spawn(settle(Arc::downgrade(self), established, connection));
@@ -408,12 +408,25 @@ async fn settle(node: Weak<NodeInner>, established: Arc<Connection>, new: Arc<Co
         () = clock.sleep_until(clock.now() + ALIVE_CHECK) => false,
     };
     if is_alive {
-        return new.wind_down(GoAwayReason::Duplicate, None).await;
+        return new.wind_down_once(GoAwayReason::Duplicate).await;
     }
     if let Some(node) = node.upgrade() {
         node.with_peers(|peers| peers.promote(&new));
     }
     established.end_lost("the peer has made a new connection and does not answer on this one");
+}
+
+/// The peer has another connection that it likes better, and may know of it earlier than this side: until that one is
+/// here too, this one stays. So nobody is lost between the two.
+async fn give_way(node: Arc<NodeInner>, connection: Arc<Connection>) {
+    let instance = connection.instance();
+    let other = |node: &Arc<NodeInner>| {
+        (connection.has_ended() || node.with_peers(|peers| peers.link(instance)).is_some()).then_some(())
+    };
+    // If it does not come, it was lost unnoticed: when this one has closed the peer is dialled again.
+    let _ = node.wait_for(DIAL_TIMEOUT, other).await;
+    drop(node);
+    connection.wind_down_once(GoAwayReason::Duplicate).await;
 }
 
 impl Watcher for NodeInner {
@@ -431,15 +444,18 @@ impl Watcher for NodeInner {
         }
     }
 
-    fn on_goaway(&self, connection: &Arc<Connection>, reason: GoAwayReason) {
+    fn on_goaway(self: Arc<Self>, connection: &Arc<Connection>, reason: GoAwayReason) {
         {
             let mut peers = lock(&self.peers);
             let event = peers.goaway(connection.instance(), reason);
             self.announce(event);
         }
         self.changed();
-        if reason == GoAwayReason::Duplicate || reason == GoAwayReason::Idle {
-            self.runtime.spawn(Arc::clone(connection).wind_down_in_turn(reason));
+        let runtime = self.runtime.clone();
+        if reason == GoAwayReason::Duplicate {
+            runtime.spawn(give_way(self, Arc::clone(connection)));
+        } else if reason == GoAwayReason::Idle {
+            runtime.spawn(Arc::clone(connection).wind_down_once(reason));
         }
     }
 
