@@ -266,38 +266,42 @@ impl Route {
         if node.is_stopping() && request.scope.is_none() {
             return refused(Kind::LocalShutdown, "this node has been shut down");
         }
-        let info = match pinned {
-            Some(instance) => node.with_peers(|peers| peers.get(instance)),
-            None => node.with_peers(|peers| peers.find(&self.name)),
-        };
-        let Some(info) = info else {
-            return match pinned {
-                Some(_) => refused(Kind::PeerRestarted, "the process that was called is gone"),
-                None => refused(Kind::NotConnected, "no node of that name is known"),
-            };
-        };
-        while let Some(link) = node.with_peers(|peers| peers.link(info.instance())) {
-            *lock(&self.cached) = Arc::downgrade(&link);
-            match link.start(request) {
-                Ok(started) => return started,
-                Err(back) => request = back,
-            }
-            // It refused between the look and the start. What refuses once refuses for ever.
-            if link.takes_calls() {
-                break;
-            }
-        }
         let now = node.seams.clock.now();
-        let Some(n_ended) = node.with_peers(|peers| peers.ask(info.instance(), now)) else {
-            return match info.state() {
-                PeerState::Left => refused(Kind::GoingAway, "the peer is shutting down"),
-                _ => refused(Kind::NotConnected, "the peer does not listen, so it cannot be dialled"),
-            };
+        let (info, n_ended) = loop {
+            let (wanted, successor) = node.with_peers(|peers| {
+                let named = peers.find(&self.name);
+                (pinned.map_or_else(|| named.clone(), |instance| peers.get(instance)), named)
+            });
+            let Some(info) = wanted else { return Started::refused(gone(successor)) };
+            while let Some(link) = node.with_peers(|peers| peers.link(info.instance())) {
+                *lock(&self.cached) = Arc::downgrade(&link);
+                match link.start(request) {
+                    Ok(started) => return started,
+                    Err(back) => request = back,
+                }
+                // It refused between the look and the start. What refuses once refuses for ever.
+                if link.takes_calls() {
+                    break;
+                }
+            }
+            let (asked, state) = node.with_peers(|peers| {
+                (peers.ask(info.instance(), now), peers.get(info.instance()).map(|info| info.state()))
+            });
+            match (asked, state) {
+                (Some(n_ended), _) => break (info, n_ended),
+                // It went out of the table meanwhile: who has the name now?
+                (None, None) => {}
+                (None, Some(PeerState::Left)) => return refused(Kind::GoingAway, "the peer is shutting down"),
+                (None, Some(_)) => {
+                    return refused(Kind::NotConnected, "the peer does not listen, so it cannot be dialled");
+                }
+            }
         };
         node.knock.notify_one();
         let deadline = request.deadline_at(now, node.default_timeout);
         request.begun_deadline = deadline;
-        Started::Later(Box::pin(start_when_connected(Arc::clone(node), Arc::clone(&self.name), info, n_ended, request)))
+        let (node, name) = (Arc::clone(node), Arc::clone(&self.name));
+        Started::Later(Box::pin(start_when_connected(node, name, pinned.is_some(), info, n_ended, request)))
     }
 }
 
@@ -305,6 +309,7 @@ impl Route {
 async fn start_when_connected(
     node: Arc<NodeInner>,
     name: Arc<str>,
+    is_pinned: bool,
     info: PeerInfo,
     n_ended: u64,
     request: Request,
@@ -320,11 +325,14 @@ async fn start_when_connected(
     let timeout = left.map_or(longest, |left| left.min(longest));
     let look = |node: &Arc<NodeInner>| {
         node.with_peers(|peers| {
-            let instance = peers.find(&name).map_or(info.instance(), |found| found.instance());
-            if let Some(link) = peers.link(info.instance()).or_else(|| peers.link(instance)) {
+            let wanted = if is_pinned { peers.get(info.instance()) } else { peers.find(&name) };
+            let Some(wanted) = wanted else { return Some(Found::Failed(gone(peers.find(&name)))) };
+            if let Some(link) = peers.link(wanted.instance()) {
                 return Some(Found::Link(link));
             }
-            let error = peers.dial_error(info.instance(), n_ended)?;
+            // Of a process that has come meanwhile every dial counts.
+            let n_ended = if wanted.instance() == info.instance() { n_ended } else { 0 };
+            let error = peers.dial_error(wanted.instance(), n_ended)?;
             let message = format!("cannot connect to {}", error.address);
             Some(Found::Failed(CallError::new(Kind::ConnectFailed, message).with_source(Arc::clone(&error.source))))
         })
@@ -341,6 +349,15 @@ async fn start_when_connected(
         }
         Err(_) => refused(Kind::ConnectFailed, "no connection came about in time"),
     }
+}
+
+/// The process that was called is not known any more, or nobody of its name is; `successor` has its name now.
+fn gone(successor: Option<PeerInfo>) -> CallError {
+    let (kind, message) = match successor {
+        Some(_) => (Kind::PeerRestarted, "another process has the name now"),
+        None => (Kind::NotConnected, "no node of that name is known"),
+    };
+    CallError::new(kind, message).with_class(Class::NotExecuted)
 }
 
 fn refused(kind: Kind, message: &str) -> Started {
