@@ -65,7 +65,7 @@ async fn every_call_that_was_accepted_is_answered() {
         for round in 0..10 {
             let (server, counting) = node("server", &[]).await;
             let (client, _) = node("client", &[&server]).await;
-            let stub = CountingStub::new(&client.peer("server").await.unwrap());
+            let stub = CountingStub::new(client.peer("server").await.unwrap());
             let mut callers = tokio::task::JoinSet::new();
             for n in 0..16 {
                 let stub = stub.clone();
@@ -103,7 +103,7 @@ async fn its_own_calls_are_answered_too() {
     within(async {
         let (server, counting) = node("server", &[]).await;
         let (client, _) = node("client", &[&server]).await;
-        let stub = CountingStub::new(&client.peer("server").await.unwrap());
+        let stub = CountingStub::new(client.peer("server").await.unwrap());
         let calls: Vec<_> = (0..100).map(|_| stub.run().send()).collect();
         client.shutdown(Duration::from_secs(10)).await;
         for call in calls {
@@ -119,7 +119,7 @@ async fn methods_that_still_run_may_call_their_peers() {
     within(async {
         let (server, counting) = node("server", &[]).await;
         let (client, of_client) = node("client", &[&server]).await;
-        let call = CountingStub::new(&client.peer("server").await.unwrap()).call_back().send();
+        let call = CountingStub::new(client.peer("server").await.unwrap()).call_back().send();
         counting.runs.reaches(1).await;
         let shutdown = tokio::spawn(server.shutdown(Duration::from_secs(20)).into_future());
         until("the client has heard of it", || !client.snapshot().connections[0].takes_calls).await;
