@@ -312,3 +312,20 @@ async fn a_node_that_drains_takes_nobody_new() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn its_addresses_are_free_when_the_shutdown_is_over() {
+    within(async {
+        let path = std::env::temp_dir().join(format!("rmi-drain-{}", std::process::id()));
+        let unix = format!("unix://{}", path.display());
+        for _ in 0..100 {
+            let node = Node::builder().listen("tcp://127.0.0.1:0").listen("mem://drain").listen(unix.as_str());
+            let node = node.start().await.unwrap();
+            let addresses = node.addresses();
+            node.shutdown(Duration::ZERO).await;
+            let again = addresses.iter().fold(Node::builder(), |builder, address| builder.listen(address));
+            again.start().await.unwrap().shutdown(Duration::ZERO).await;
+        }
+    })
+    .await;
+}
