@@ -120,6 +120,8 @@ struct State {
     last_accepted: u64,
     /// The greatest id of a request that came.
     last_request: u64,
+    /// Requests that have come in part.
+    n_arriving: usize,
     /// The writing half is to be shut down when all is written.
     is_finishing: bool,
     /// Pongs that somebody waits for: the next id, and the ids that came back.
@@ -198,6 +200,7 @@ impl Connection {
                 said_goaway: None,
                 last_accepted: u64::MAX,
                 last_request: 0,
+                n_arriving: 0,
                 is_finishing: false,
                 next_ping: 1,
                 last_pong: 0,

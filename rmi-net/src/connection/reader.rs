@@ -54,6 +54,24 @@ struct Open {
     is_begun: bool,
     /// Its place in the row of a serial service.
     turn: Option<Turn>,
+    _arriving: Option<Arriving>,
+}
+
+/// A request of which parts are missing: it was accepted, so the connection waits for it when it winds down.
+struct Arriving(Arc<Connection>);
+
+impl Arriving {
+    fn new(connection: &Arc<Connection>) -> Self {
+        lock(&connection.state).n_arriving += 1;
+        Self(Arc::clone(connection))
+    }
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        lock(&self.0.state).n_arriving -= 1;
+        self.0.progress.notify_waiters();
+    }
 }
 
 /// Why the connection cannot go on.
@@ -259,7 +277,8 @@ impl Reader {
             return Err(Fatal::TooMuch("too many messages in parts at once"));
         }
         let turn = if is_response { None } else { self.peek_turn(header.flags, first) };
-        let open = Open { flags: header.flags, total, bytes: first.to_vec(), is_begun: false, turn };
+        let _arriving = (!is_response).then(|| Arriving::new(&self.connection));
+        let open = Open { flags: header.flags, total, bytes: first.to_vec(), is_begun: false, turn, _arriving };
         self.open.insert((is_response, header.id), open);
         Ok(())
     }
@@ -318,6 +337,7 @@ impl Reader {
         if is_response {
             return self.take_response(FrameHeader { flags: open.flags, ..header }, message);
         }
+        // Still counted as arriving, until it counts as running.
         self.take_request(header.id, message, open.turn);
         Ok(())
     }

@@ -39,7 +39,8 @@ impl Connection {
         }
         let calls_ended = self.wait_until(|state| {
             let is_alone = is_shutdown || state.goaway.is_some();
-            (is_alone && state.pending.n_waiting() == 0 && self.serving.n_running() == 0).then_some(())
+            let is_served = state.n_arriving == 0 && self.serving.n_running() == 0;
+            (is_alone && is_served && state.pending.n_waiting() == 0 && state.outgoing.is_empty()).then_some(())
         });
         if !self.within(at, calls_ended).await {
             self.stop_running();

@@ -194,7 +194,11 @@ impl Connection {
             let Some((_, id)) = state.one_way.pop_front() else { break };
             told.extend(state.pending.end(id, Ok(Response::Value(nil()))));
         }
+        let is_winding_down = state.said_goaway.is_some();
         drop(state);
+        if is_winding_down {
+            self.progress.notify_waiters();
+        }
         // Answers and calls may wait for room in the queue.
         self.room.notify_waiters();
         self.places.notify_one();
