@@ -12,6 +12,7 @@ use rmi_core::scope::Scope;
 use rmi_core::service::{Service, erase};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{Notify, Semaphore, broadcast, watch};
+use tokio::task::JoinHandle;
 
 use super::{ConnectionSnapshot, Snapshot};
 use crate::address::Address;
@@ -54,6 +55,8 @@ pub(crate) struct NodeInner {
     is_stopping: AtomicBool,
     /// Told when the node begins to end.
     pub(super) stopping: Notify,
+    /// The tasks that have the listeners.
+    pub(super) listening: Mutex<Vec<JoinHandle<()>>>,
     owned_runtime: Mutex<Option<Runtime>>,
 }
 
@@ -145,6 +148,7 @@ impl NodeInner {
                 handshakes: Arc::new(Semaphore::new(limits.handshakes())),
                 is_stopping: AtomicBool::new(false),
                 stopping: Notify::new(),
+                listening: Mutex::default(),
                 owned_runtime: Mutex::new(owned_runtime),
                 limits,
             }
@@ -379,7 +383,9 @@ impl NodeInner {
         let links = self.with_peers(|peers| peers.links());
         let ends: Vec<_> =
             links.into_iter().map(|link| self.runtime.spawn(link.wind_down(GoAwayReason::Shutdown, until))).collect();
-        for end in ends {
+        // The addresses are free when the node has ended.
+        let listening = std::mem::take(&mut *lock(&self.listening));
+        for end in listening.into_iter().chain(ends) {
             // Fails only if the runtime is shut down, and then it has ended.
             let _ = end.await;
         }

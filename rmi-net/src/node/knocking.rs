@@ -12,6 +12,7 @@ use crate::connection::{HandshakeError, Refusal, greet};
 use crate::limits::{DIAL_TIMEOUT, IDLE_AFTER, SMALL_CLUSTER};
 use crate::peers::{DialError, Target};
 use crate::seam::{Listener, Stream};
+use crate::sync::lock;
 
 /// How long an accept that failed is waited for: it fails where descriptors are used up.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -20,9 +21,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(30);
 
 /// Starts the node's tasks.
 pub(super) fn run(node: &Arc<NodeInner>, listeners: Vec<Box<dyn Listener>>) {
-    for listener in listeners {
-        node.runtime.spawn(accept(Arc::downgrade(node), listener));
-    }
+    let listen = |listener| node.runtime.spawn(accept(Arc::downgrade(node), listener));
+    lock(&node.listening).extend(listeners.into_iter().map(listen));
     node.runtime.spawn(knock(Arc::downgrade(node)));
 }
 
