@@ -123,7 +123,7 @@ async fn pair(limits: Limits) -> (Node, Pooled, Node, Pooled, PooledStub) {
     let server = server.serve(of_server.clone()).start().await.unwrap();
     let client = Node::builder().name("client").seeds(server.addresses()).limits(limits).serve(of_client.clone());
     let client = client.start().await.unwrap();
-    let stub = PooledStub::new(&client.peer("server").await.unwrap());
+    let stub = PooledStub::new(client.peer("server").await.unwrap());
     (server, of_server, client, of_client, stub)
 }
 
@@ -182,7 +182,7 @@ async fn calls_of_the_node_itself_are_within_its_limits() {
         let pooled = Pooled::default();
         let node = Node::builder().name("alone").limits(Limits::default().with_blocking_threads(2));
         let node = node.serve(pooled.clone()).start().await.unwrap();
-        let stub = PooledStub::new(&node.peer("alone").await.unwrap());
+        let stub = PooledStub::new(node.peer("alone").await.unwrap());
         let calls: Vec<_> = (0..6).map(|_| stub.block().send()).collect();
         pooled.begun.reaches(2).await;
         for _ in 0..100 {
@@ -206,7 +206,7 @@ async fn nested_waits_do_not_lock_up_on_one_thread() {
         assert_eq!(stub.nested(20).await.unwrap(), 20);
         assert_eq!(stub.nested_cpu(20).await.unwrap(), 20);
         assert_eq!(stub.nested_itself(20).await.unwrap(), 20);
-        let back = PooledStub::new(&server.peer("client").await.unwrap());
+        let back = PooledStub::new(server.peer("client").await.unwrap());
         let calls: Vec<_> = (0..20).flat_map(|_| [stub.nested(6).send(), back.nested(6).send()]).collect();
         for call in calls {
             assert_eq!(call.await.unwrap(), 6);
