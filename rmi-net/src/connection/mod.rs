@@ -448,16 +448,16 @@ impl Connection {
     fn withdraw(&self, state: &mut State, id: u64) -> bool {
         let Some(call) = state.pending.get_mut(id) else { return true };
         let (progress, no_cancel, one_way) = (call.progress, call.no_cancel, call.one_way);
-        match progress {
+        // A message in parts does not run before its last part has left the queue.
+        let is_whole = match progress {
             Progress::Queued { start, .. } if state.outgoing.take_back(start) => return false,
-            Progress::InParts => state.outgoing.drop_bulk(id, false),
-            Progress::Queued { .. } | Progress::Sent => {}
-        }
-        if (!no_cancel && !one_way) || progress == Progress::InParts {
+            Progress::InParts => !state.outgoing.drop_bulk(id, false),
+            Progress::Queued { .. } | Progress::Sent => true,
+        };
+        if !is_whole || (!no_cancel && !one_way) {
             state.outgoing.push(frame_type::CANCEL, 0, id, |_| {});
         }
-        // A message in parts has not run before its last part was taken.
-        progress != Progress::InParts
+        is_whole
     }
 
     /// Wakes the callers of calls that have ended, and whoever waits for their places.
@@ -479,6 +479,8 @@ impl Connection {
     pub(crate) fn end(&self, reason: Ended) {
         let mut told = Vec::new();
         {
+            // Nobody writes meanwhile: what has not been counted as written has not left.
+            let mut io = lock(&self.io);
             let mut guard = lock(&self.state);
             let state = &mut *guard;
             if state.ended.is_some() {
@@ -489,7 +491,7 @@ impl Connection {
                 let progress = state.pending.get_mut(id).map(|call| call.progress);
                 let class = match progress {
                     Some(Progress::Queued { end, .. }) if end > written => Class::NotExecuted,
-                    Some(Progress::InParts) => Class::NotExecuted,
+                    Some(Progress::InParts) if state.outgoing.drop_bulk(id, false) => Class::NotExecuted,
                     _ => Class::MaybeExecuted,
                 };
                 told.extend(state.pending.end(id, Err(reason.error(class))));
@@ -497,6 +499,7 @@ impl Connection {
             state.outgoing = Outgoing::new(0, 0);
             state.one_way.clear();
             state.ended = Some(reason);
+            io.close();
         }
         self.tell(told);
         self.serving.cancel_all();
@@ -506,7 +509,6 @@ impl Connection {
         if let Some(watcher) = self.watcher.upgrade() {
             watcher.on_closed(self);
         }
-        lock(&self.io).close();
         self.abort_tasks();
     }
 

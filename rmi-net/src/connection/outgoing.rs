@@ -107,8 +107,8 @@ impl Outgoing {
         }
     }
 
-    /// Drops what is left of a large message.
-    pub(super) fn drop_bulk(&mut self, id: u64, is_response: bool) {
+    /// Drops what is left of a large message. Whether something was left.
+    pub(super) fn drop_bulk(&mut self, id: u64, is_response: bool) -> bool {
         if let Some(idx) = self.bulk.iter().position(|bulk| bulk.id == id && bulk.is_response == is_response)
             && let Some(bulk) = self.bulk.remove(idx)
         {
@@ -116,7 +116,9 @@ impl Outgoing {
             if bulk.is_begun {
                 self.begun -= bulk.total;
             }
+            return true;
         }
+        false
     }
 
     /// The peer has room for more.
