@@ -115,7 +115,7 @@ impl<T, E> Invocation<T, E> {
     }
 
     fn into_unsent(mut self) -> InvocationFuture<T, E> {
-        self.request.scope = Scope::current();
+        self.request.scope = Scope::current().map(Scope::handed_on);
         InvocationFuture {
             target: self.request.target.clone(),
             transport: self.transport,
@@ -283,6 +283,9 @@ fn block_on<T: DeserializeOwned, E: RemoteCause>(
     let _slot = scope.as_ref().and_then(Scope::lend_slot);
     loop {
         if let Poll::Ready(result) = Pin::new(&mut future).poll(&mut context) {
+            if let Some(cancellation) = cancellation {
+                cancellation.forget(&waker);
+            }
             return result;
         }
         if cancellation.is_some_and(|cancellation| cancellation.poll_cancelled(&mut context).is_ready()) {

@@ -657,6 +657,16 @@ impl Message<'_> {
         }
     }
 
+    /// Bytes of the body and the blobs.
+    pub fn len(&self) -> usize {
+        self.body().len() + self.attachments().iter().map(Bytes::len).sum::<usize>()
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The body and the blobs as bytes of their own; copies what is borrowed.
     pub fn to_owned_parts(&self) -> (Bytes, Vec<Bytes>) {
         match self {

@@ -54,6 +54,12 @@ impl Cancellation {
         Poll::Pending
     }
 
+    /// Forgets a waker that does not wait any more.
+    pub(crate) fn forget(&self, waker: &Waker) {
+        let mut wakers = self.0.wakers.lock().unwrap_or_else(PoisonError::into_inner);
+        wakers.retain(|kept| !kept.will_wake(waker));
+    }
+
     /// Waits until it is cancelled.
     pub async fn cancelled(&self) {
         std::future::poll_fn(|context| self.poll_cancelled(context)).await;
@@ -144,6 +150,13 @@ impl Scope {
         self.may_block
     }
 
+    /// What calls and tasks inherit: the deadline and the trace context. The place in a pool and the leave to block
+    /// belong to the method's own thread.
+    #[must_use]
+    pub fn handed_on(self) -> Self {
+        Self { deadline: self.deadline, trace_parent: self.trace_parent, ..Self::default() }
+    }
+
     /// The scope of the method that runs on this thread, if one does.
     pub fn current() -> Option<Scope> {
         CURRENT.with_borrow(Clone::clone)
@@ -194,5 +207,5 @@ impl<F: Future> Future for Inherit<F> {
 /// Without it a spawned task is on its own: its calls have no deadline unless they set one. Outside of a method it
 /// changes nothing. The spawned task is not cancelled with the method.
 pub fn inherit<F: Future>(future: F) -> Inherit<F> {
-    Inherit { scope: Scope::current(), future: Box::pin(future) }
+    Inherit { scope: Scope::current().map(Scope::handed_on), future: Box::pin(future) }
 }

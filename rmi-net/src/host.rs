@@ -15,7 +15,7 @@ use rmi_core::scope::Slot;
 use rmi_core::service::AnyService;
 use rmi_core::suggest;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::limits::Limits;
 use crate::sync::lock;
@@ -37,6 +37,8 @@ pub(crate) struct Host {
     limits: Limits,
     blocking: Arc<Semaphore>,
     compute: Arc<Semaphore>,
+    /// Told when the last method that ran has ended.
+    idle: Notify,
 }
 
 #[derive(Default)]
@@ -101,6 +103,7 @@ impl Host {
             memory: AtomicUsize::new(0),
             blocking: Arc::new(Semaphore::new(limits.blocking_threads())),
             compute: Arc::new(Semaphore::new(limits.compute_threads())),
+            idle: Notify::new(),
             limits,
         }
     }
@@ -219,6 +222,19 @@ impl Host {
         Ok(admission)
     }
 
+    /// Waits until no method runs.
+    pub(crate) async fn idle(&self) {
+        loop {
+            let idle = self.idle.notified();
+            tokio::pin!(idle);
+            idle.as_mut().enable();
+            if self.n_running.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            idle.await;
+        }
+    }
+
     /// The pool for methods of this kind, if they run on one.
     pub(crate) fn pool(&self, execution: Execution) -> Option<&Arc<Semaphore>> {
         match execution {
@@ -243,7 +259,9 @@ pub(crate) struct Admission {
 impl Drop for Admission {
     fn drop(&mut self) {
         self.host.memory.fetch_sub(self.memory, Ordering::AcqRel);
-        self.host.n_running.fetch_sub(1, Ordering::AcqRel);
+        if self.host.n_running.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.host.idle.notify_waiters();
+        }
     }
 }
 

@@ -71,7 +71,8 @@ impl Connection {
     /// Pings a silent peer. Gives back when to look again.
     fn check_alive(&self, now: Instant) -> Result<Instant, Ended> {
         let after = |ms: u64| self.opened + Duration::from_millis(ms);
-        let heard_at = after(self.heard_at.load(Ordering::Relaxed));
+        let heard_ms = self.heard_at.load(Ordering::Relaxed);
+        let heard_at = after(heard_ms);
         let silence = now.saturating_duration_since(heard_at);
         if silence >= DEAD_AFTER {
             return Err(Ended::lost(format!("nothing was heard of the peer for {} s", DEAD_AFTER.as_secs())));
@@ -80,17 +81,15 @@ impl Connection {
         let mut pinged = false;
         {
             let mut state = lock(&self.state);
-            if silence >= PING_AFTER {
-                if !state.is_pinged {
-                    state.is_pinged = true;
-                    pinged = true;
-                    let id = state.next_ping;
-                    state.next_ping += 1;
-                    state.outgoing.push(frame_type::PING, 0, id, |_| {});
-                }
-            } else {
-                state.is_pinged = false;
+            if silence < PING_AFTER {
                 next = heard_at + PING_AFTER;
+            } else if state.pinged_for != Some(heard_ms) {
+                // Once for each silence: what is heard after the ping begins another one.
+                state.pinged_for = Some(heard_ms);
+                pinged = true;
+                let id = state.next_ping;
+                state.next_ping += 1;
+                state.outgoing.push(frame_type::PING, 0, id, |_| {});
             }
             // What the peer does not take: measured from when it last took something, or from when this came to wait.
             if state.outgoing.n_bytes() == 0 {

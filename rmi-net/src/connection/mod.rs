@@ -124,11 +124,13 @@ struct State {
     n_arriving: usize,
     /// The writing half is to be shut down when all is written.
     is_finishing: bool,
+    /// Calls that have ended while their answers were coming in parts: the reader drops what it has of them.
+    dropped_answers: Vec<u64>,
     /// Pongs that somebody waits for: the next id, and the ids that came back.
     next_ping: u64,
     last_pong: u64,
-    /// A ping is out because the peer is silent.
-    is_pinged: bool,
+    /// When the peer was last heard before the last ping that asked whether it lives, in milliseconds as `heard_at`.
+    pinged_for: Option<u64>,
     ended: Option<Ended>,
 }
 
@@ -202,9 +204,10 @@ impl Connection {
                 last_request: 0,
                 n_arriving: 0,
                 is_finishing: false,
+                dropped_answers: Vec::new(),
                 next_ping: 1,
                 last_pong: 0,
-                is_pinged: false,
+                pinged_for: None,
                 ended: None,
             }),
             io: Mutex::new(Io::new(writer)),
@@ -275,7 +278,9 @@ impl Connection {
     /// Whether new calls can go out on it.
     pub(crate) fn takes_calls(&self) -> bool {
         let state = lock(&self.state);
-        state.ended.is_none() && state.goaway.is_none()
+        // While this node shuts down, methods that still run may call.
+        let is_open = matches!(state.said_goaway, None | Some(GoAwayReason::Shutdown));
+        state.ended.is_none() && state.goaway.is_none() && is_open
     }
 
     /// Calls of this side that wait, methods that run for the other side, and bytes that wait to be sent.
@@ -288,7 +293,7 @@ impl Connection {
     pub(crate) fn idle_mark(&self) -> (bool, u64) {
         let is_idle = self.load() == (0, 0, 0);
         let state = lock(&self.state);
-        (is_idle, state.pending.last_id() + state.last_request)
+        (is_idle, state.pending.last_id().wrapping_add(state.last_request))
     }
 
     /// Ends the connection because its process is no more: another has its place.
@@ -309,6 +314,10 @@ impl Connection {
         let deadline = request.deadline_at(now, self.default_timeout);
         if deadline.is_some_and(|deadline| deadline <= now) {
             return Ok(Started::refused(expired_unsent()));
+        }
+        if self.peer.limits.in_flight == 0 {
+            let error = CallError::new(Kind::Overloaded, "the peer takes no calls at all");
+            return Ok(Started::refused(error));
         }
         // What may be large is encoded before the lock is taken.
         let message = match Encoded::of(&request, deadline, now, self.message_limit()) {
@@ -352,7 +361,12 @@ impl Connection {
                         return Started::refused(error);
                     }
                     if this.has_room(&state, message.len(&request)) {
-                        return this.send(state, &request, message, deadline, this.clock.now());
+                        let now = this.clock.now();
+                        return match Encoded::of(&request, deadline, now, this.message_limit()) {
+                            // Encoded anew: less time is left than before the wait.
+                            Ok(message) => this.send(state, &request, message, deadline, now),
+                            Err(error) => Started::refused(error),
+                        };
                     }
                 }
                 match deadline {
@@ -430,6 +444,7 @@ impl Connection {
         // The answer came before all parts of the request were taken: the rest is of no use.
         if state.pending.get_mut(id).is_some_and(|call| call.progress == Progress::InParts) {
             state.outgoing.drop_bulk(id, false);
+            self.room.notify_waiters();
         }
         let ended = state.pending.end(id, Ok(response));
         drop(state);
@@ -448,6 +463,9 @@ impl Connection {
     fn withdraw(&self, state: &mut State, id: u64) -> bool {
         let Some(call) = state.pending.get_mut(id) else { return true };
         let (progress, no_cancel, one_way) = (call.progress, call.no_cancel, call.one_way);
+        if call.is_answer_open {
+            state.dropped_answers.push(id);
+        }
         // A message in parts does not run before its last part has left the queue.
         let is_whole = match progress {
             Progress::Queued { start, .. } if state.outgoing.take_back(start) => return false,
@@ -458,6 +476,13 @@ impl Connection {
             state.outgoing.push(frame_type::CANCEL, 0, id, |_| {});
         }
         is_whole
+    }
+
+    /// Tells that room was made in the queue without anything being written.
+    fn made_room(&self) {
+        self.room.notify_waiters();
+        self.places.notify_one();
+        self.progress.notify_waiters();
     }
 
     /// Wakes the callers of calls that have ended, and whoever waits for their places.
@@ -559,6 +584,10 @@ impl Connection {
     pub(crate) fn send_peers<'a>(&self, records: impl ExactSizeIterator<Item = &'a NodeRecord>) {
         {
             let mut state = lock(&self.state);
+            if state.outgoing.n_bytes() > self.limits.queue_bytes() as u64 {
+                // Hearsay waits for nobody: who does not read is told with the next connection.
+                return;
+            }
             // As many as fit a frame; the rest follows in the next ones.
             let records: Vec<&NodeRecord> = records.collect();
             let mut rest = &records[..];
@@ -707,8 +736,7 @@ impl Link for Connection {
             was_waiting
         };
         if was_waiting {
-            self.places.notify_one();
-            self.progress.notify_waiters();
+            self.made_room();
             self.flush(false);
         }
     }

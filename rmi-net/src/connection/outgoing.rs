@@ -131,6 +131,11 @@ impl Outgoing {
         self.small.len() as u64 + self.bulk_left
     }
 
+    /// Bytes of small frames that wait.
+    pub(super) fn n_small_bytes(&self) -> u64 {
+        self.small.len() as u64
+    }
+
     /// Whether the writer could take something.
     pub(super) fn has_work(&self) -> bool {
         !self.small.is_empty() || (0..self.bulk.len()).any(|idx| self.part_len(idx).is_some())

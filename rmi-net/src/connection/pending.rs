@@ -30,6 +30,8 @@ pub(super) struct PendingCall {
     pub(super) progress: Progress,
     pub(super) one_way: bool,
     pub(super) no_cancel: bool,
+    /// The answer is coming in parts.
+    pub(super) is_answer_open: bool,
     state: State,
 }
 
@@ -41,7 +43,7 @@ enum State {
 
 impl PendingCall {
     pub(super) fn new(deadline: Option<Instant>, progress: Progress, one_way: bool, no_cancel: bool) -> Self {
-        Self { deadline, progress, one_way, no_cancel, state: State::Waiting(None) }
+        Self { deadline, progress, one_way, no_cancel, is_answer_open: false, state: State::Waiting(None) }
     }
 
     pub(super) fn is_waiting(&self) -> bool {
@@ -117,9 +119,15 @@ impl Pending {
         self.earliest
     }
 
-    /// Whether a call is in the table.
-    pub(super) fn has(&mut self, id: u64) -> bool {
-        self.get_mut(id).is_some()
+    /// The answer to a call begins to come in parts. Whether the call still waits for it.
+    pub(super) fn open_answer(&mut self, id: u64) -> bool {
+        match self.get_mut(id) {
+            Some(call) if call.is_waiting() => {
+                call.is_answer_open = true;
+                true
+            }
+            _ => false,
+        }
     }
 
     pub(super) fn get_mut(&mut self, id: u64) -> Option<&mut PendingCall> {

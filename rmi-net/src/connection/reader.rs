@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
 use rmi_core::exception::Exception;
@@ -55,6 +56,8 @@ struct Open {
     /// Its place in the row of a serial service.
     turn: Option<Turn>,
     _arriving: Option<Arriving>,
+    /// When it began to come: a request's deadline counts from there.
+    came_at: Instant,
 }
 
 /// A request of which parts are missing: it was accepted, so the connection waits for it when it winds down.
@@ -89,8 +92,18 @@ impl From<FrameError> for Fatal {
     }
 }
 
+/// Ends the connection with its reader: also when the runtime ends, or a frame makes the reader panic.
+struct EndOnDrop(Arc<Connection>);
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        self.0.end(Ended::lost("the connection's task has ended"));
+    }
+}
+
 /// The reader task.
 pub(super) async fn run(connection: Arc<Connection>, halves: Halves) {
+    let _end = EndOnDrop(Arc::clone(&connection));
     let Halves { mut reader, mut buffer } = halves;
     let credit = connection.limits.window() as u64;
     let mut this =
@@ -152,10 +165,19 @@ impl Reader {
             self.frame(header, payload)?;
             buffer.advance(end);
         }
+        self.drop_answers();
         // Answers of methods that ran here, pongs and credit leave together.
         self.give_credit();
         self.connection.flush(true);
         Ok(())
+    }
+
+    /// Drops what has come of answers whose calls have ended meanwhile.
+    fn drop_answers(&mut self) {
+        let dropped = std::mem::take(&mut lock(&self.connection.state).dropped_answers);
+        for id in dropped {
+            self.close_open((true, id));
+        }
     }
 
     fn frame(&mut self, header: FrameHeader, payload: &[u8]) -> Result<(), Fatal> {
@@ -172,7 +194,9 @@ impl Reader {
             frame_type::CANCEL => {
                 self.close_open((false, header.id));
                 let connection = &self.connection;
-                lock(&connection.state).outgoing.drop_bulk(header.id, true);
+                if lock(&connection.state).outgoing.drop_bulk(header.id, true) {
+                    connection.made_room();
+                }
                 connection.serving.cancel(header.id);
                 Ok(())
             }
@@ -219,7 +243,7 @@ impl Reader {
     fn request(&mut self, header: FrameHeader, payload: &[u8]) -> Result<(), Fatal> {
         {
             let mut state = lock(&self.connection.state);
-            if header.id <= state.last_request {
+            if header.id <= state.last_request || header.id == u64::MAX {
                 return Err(Fatal::Protocol("the ids of requests must count up"));
             }
             state.last_request = header.id;
@@ -232,13 +256,19 @@ impl Reader {
             return self.open(header, payload, false);
         }
         let has_attachments = header.has(frame_flag::ATTACHMENTS);
-        self.take_request(header.id, whole(payload, has_attachments), None);
+        self.take_request(header.id, whole(payload, has_attachments), None, None);
         Ok(())
     }
 
     /// Hands a whole request on. What cannot be taken apart is refused like what cannot be read.
-    fn take_request(&self, id: u64, message: Result<Message<'_>, ScanError>, turn: Option<Turn>) {
-        self.connection.on_request(id, message.unwrap_or(Message::Borrowed(&[])), turn);
+    fn take_request(
+        &self,
+        id: u64,
+        message: Result<Message<'_>, ScanError>,
+        turn: Option<Turn>,
+        came_at: Option<Instant>,
+    ) {
+        self.connection.on_request(id, message.unwrap_or(Message::Borrowed(&[])), turn, came_at);
     }
 
     fn response(&mut self, header: FrameHeader, payload: &[u8]) -> Result<(), Fatal> {
@@ -267,7 +297,7 @@ impl Reader {
         let total = total.ok_or(Fatal::Protocol("a message is larger than this node takes"))?;
         if is_response {
             let pending = &mut lock(&self.connection.state).pending;
-            if !pending.has(header.id) {
+            if !pending.open_answer(header.id) {
                 // Its caller is gone: its parts will be dropped.
                 return if header.id <= pending.last_id() { Ok(()) } else { Err(NEVER_MADE) };
             }
@@ -278,7 +308,15 @@ impl Reader {
         }
         let turn = if is_response { None } else { self.peek_turn(header.flags, first) };
         let _arriving = (!is_response).then(|| Arriving::new(&self.connection));
-        let open = Open { flags: header.flags, total, bytes: first.to_vec(), is_begun: false, turn, _arriving };
+        let open = Open {
+            flags: header.flags,
+            total,
+            bytes: first.to_vec(),
+            is_begun: false,
+            turn,
+            came_at: self.connection.clock.now(),
+            _arriving,
+        };
         self.open.insert((is_response, header.id), open);
         Ok(())
     }
@@ -338,7 +376,7 @@ impl Reader {
             return self.take_response(FrameHeader { flags: open.flags, ..header }, message);
         }
         // Still counted as arriving, until it counts as running.
-        self.take_request(header.id, message, open.turn);
+        self.take_request(header.id, message, open.turn, Some(open.came_at));
         Ok(())
     }
 

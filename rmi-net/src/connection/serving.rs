@@ -19,7 +19,7 @@ use rmi_core::descriptor::Execution;
 use rmi_core::exception::Exception;
 use rmi_core::frame::{GoAwayReason, MAX_PAYLOAD, frame_flag, frame_type};
 use rmi_core::kind::Kind;
-use rmi_core::message::{IncomingRequest, Message, Response};
+use rmi_core::message::{IncomingRequest, MAX_METHOD_NAME, Message, Response};
 use rmi_core::rejection::Rejection;
 use rmi_core::run::{self, MethodTask};
 use rmi_core::scope::{Cancellation, Scope};
@@ -89,6 +89,11 @@ impl Serving {
             memory: AtomicUsize::new(0),
             turns: Mutex::default(),
         }
+    }
+
+    /// Waits until no method runs on the node, for whatever peer.
+    pub(super) async fn idle(&self) {
+        self.host.idle().await;
     }
 
     pub(super) fn n_running(&self) -> usize {
@@ -166,8 +171,14 @@ impl Running {
 }
 
 impl Connection {
-    /// A whole request has come.
-    pub(super) fn on_request(self: &Arc<Self>, id: u64, message: Message<'_>, turn: Option<Turn>) {
+    /// A whole request has come. One in parts had begun to come at `came_at`, and may have taken its turn then.
+    pub(super) fn on_request(
+        self: &Arc<Self>,
+        id: u64,
+        message: Message<'_>,
+        turn: Option<Turn>,
+        came_at: Option<Instant>,
+    ) {
         let incoming = match IncomingRequest::decode(message.body()) {
             Ok(incoming) => incoming,
             Err(error) => {
@@ -175,7 +186,7 @@ impl Connection {
                 return self.reject(id, "", false, rejection);
             }
         };
-        if let Err(rejection) = self.try_request(id, &incoming, &message, turn) {
+        if let Err(rejection) = self.try_request(id, &incoming, &message, turn, came_at) {
             self.reject(id, incoming.method, incoming.is_one_way(), rejection);
         }
     }
@@ -186,14 +197,20 @@ impl Connection {
         incoming: &IncomingRequest<'_>,
         message: &Message<'_>,
         turn: Option<Turn>,
+        came_at: Option<Instant>,
     ) -> Result<(), Rejection> {
-        let permit = self.permit(id, message.body().len() + incoming.n_values * BYTES_PER_VALUE)?;
+        let n_values = incoming.n_values + message.attachments().len();
+        let permit = self.permit(id, message.len() + n_values * BYTES_PER_VALUE)?;
         let deadline = match incoming.remaining {
             None => None,
-            Some(remaining) if remaining.is_zero() => {
-                return Err(Rejection::new(Kind::ExpiredOnArrival, "no time was left when the call came"));
+            Some(remaining) => {
+                let now = self.clock.now();
+                let deadline = came_at.unwrap_or(now).checked_add(remaining);
+                if deadline.is_some_and(|deadline| deadline <= now) {
+                    return Err(Rejection::new(Kind::ExpiredOnArrival, "no time was left when the call came"));
+                }
+                deadline
             }
-            Some(remaining) => self.clock.now().checked_add(remaining),
         };
         let method = self.serving.host.resolve(incoming.method)?;
         let caller = &self.serving.caller;
@@ -224,12 +241,14 @@ impl Connection {
             self.look_at(deadline);
         }
         let run = Run { connection: Arc::clone(self), id, method, scope, one_way, permit };
-        if message.body().len() > MAX_PAYLOAD {
-            // Decoding takes time: not here.
+        // A `direct` method runs while it is dispatched, so its turn comes before.
+        let waits_to_dispatch = turn.is_some() && execution == Execution::Direct;
+        if waits_to_dispatch || message.body().len() > MAX_PAYLOAD {
+            // Decoding what is large takes time: not here.
             let (body, attachments) = message.to_owned_parts();
             let task = self.runtime.spawn(async move {
-                let _turn = wait_for(turn).await;
-                run.run_owned(body, attachments).await;
+                let turn = wait_for(turn).await;
+                run.run_owned(body, attachments, turn).await;
             });
             self.serving.set_task(id, task.abort_handle());
             return Ok(());
@@ -239,8 +258,8 @@ impl Connection {
             (dispatch, turn) => {
                 let span = run.span();
                 let method = async move {
-                    let _turn = wait_for(turn).await;
-                    run.run(dispatch).await;
+                    let turn = wait_for(turn).await;
+                    run.run(dispatch, turn).await;
                 };
                 let task = self.runtime.spawn(method.instrument(span));
                 self.serving.set_task(id, task.abort_handle());
@@ -268,6 +287,8 @@ impl Connection {
     /// Refuses a call.
     fn reject(self: &Arc<Self>, id: u64, method: &str, one_way: bool, rejection: Rejection) {
         let caller = self.peer_name();
+        let method = method.get(..MAX_METHOD_NAME).unwrap_or(method);
+        let method = if method.len() > MAX_METHOD_NAME { "" } else { method };
         tracing::debug!(%caller, method, kind = %rejection.kind(), "refused a call");
         if one_way {
             let message = rejection.into_exception().message;
@@ -314,10 +335,12 @@ impl Connection {
             if state.ended.is_some() {
                 return None;
             }
-            let queued = state.outgoing.n_bytes();
-            // Refusals are small, and may go a little further.
-            let most = self.limits.queue_bytes() as u64 * if permit.is_some() { 1 } else { 2 };
-            if queued > 0 && queued + answer.len() as u64 > most {
+            // Refusals are small, and leave before what is large: they wait for nobody.
+            let queued = match permit {
+                Some(_) => state.outgoing.n_bytes(),
+                None => state.outgoing.n_small_bytes().saturating_sub(self.limits.queue_bytes() as u64),
+            };
+            if queued > 0 && queued + answer.len() as u64 > self.limits.queue_bytes() as u64 {
                 return Some((answer, permit));
             }
             // Given back before the answer can leave: the caller may call again as soon as it has it.
@@ -431,7 +454,7 @@ impl Run {
     }
 
     /// Decodes the arguments of a large request, and runs it.
-    async fn run_owned(self, body: Bytes, attachments: Vec<Bytes>) {
+    async fn run_owned(self, body: Bytes, attachments: Vec<Bytes>, turn: Option<OwnedSemaphorePermit>) {
         let dispatch = match IncomingRequest::decode(&body) {
             Ok(incoming) => self.dispatch(incoming.args, incoming.kwargs, &attachments),
             // It was decoded before.
@@ -442,21 +465,22 @@ impl Run {
         };
         drop((body, attachments));
         let span = self.span();
-        self.run(dispatch).instrument(span).await;
+        self.run(dispatch, turn).instrument(span).await;
     }
 
-    async fn run(self, dispatch: Dispatch) {
+    /// Runs the method. `turn` is given back when it has ended, not earlier.
+    async fn run(self, dispatch: Dispatch, turn: Option<OwnedSemaphorePermit>) {
         match dispatch {
             Dispatch::Done(response) => self.answer(response),
             Dispatch::Task(future) => {
                 let response = MethodTask::new(self.scope.clone(), future).await;
                 self.answer(response);
             }
-            Dispatch::Closure(method) => self.run_on_pool(method).await,
+            Dispatch::Closure(method) => self.run_on_pool(method, turn).await,
         }
     }
 
-    async fn run_on_pool(self, method: Box<dyn FnOnce() -> Response + Send>) {
+    async fn run_on_pool(self, method: Box<dyn FnOnce() -> Response + Send>, turn: Option<OwnedSemaphorePermit>) {
         let host = &self.connection.serving.host;
         let pool = host.pool(self.method.descriptor.execution()).cloned();
         let slot = match pool {
@@ -472,6 +496,7 @@ impl Run {
         self.connection.runtime.clone().spawn_blocking(move || {
             let response = span.in_scope(|| run::closure(&scope, method));
             drop(scope);
+            drop(turn);
             self.answer(response);
         });
     }

@@ -37,6 +37,10 @@ impl Connection {
             self.say_goaway(reason, "");
             self.flush(true);
         }
+        if is_shutdown {
+            // Methods that run for any peer may still need this one.
+            self.within(at, self.serving.idle()).await;
+        }
         let calls_ended = self.wait_until(|state| {
             let is_alone = is_shutdown || state.goaway.is_some();
             let is_served = state.n_arriving == 0 && self.serving.n_running() == 0;
