@@ -1,0 +1,268 @@
+//! The calls of this side: from a request to its answer, or to the reason why there is none.
+//!
+//! A call is registered and its frame put in the queue under one lock, so that ids leave in their order and an answer
+//! always finds its call. What is large is encoded before. A call that finds no room waits for it, unless it is made by
+//! a method that itself holds a place here: that one is refused, for it could wait for itself.
+
+use std::sync::{Arc, MutexGuard};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use rmi_core::exception::CallError;
+use rmi_core::frame::{MAX_PAYLOAD, frame_flag, frame_type};
+use rmi_core::kind::{Class, Kind};
+use rmi_core::message::{Request, Response};
+use rmi_core::transport::{Link, Outcome, Started, Ticket};
+
+use super::pending::{EndedCall, PendingCall, Progress};
+use super::{Connection, State};
+use crate::sync::lock;
+
+impl Connection {
+    /// Starts a call. Gives the request back if this connection takes none.
+    // The request comes back as it went in, by value: boxing it would cost each call an allocation.
+    #[allow(clippy::result_large_err)]
+    pub(crate) fn start(self: &Arc<Self>, request: Request) -> Result<Started, Request> {
+        let now = self.clock.now();
+        let deadline = request.deadline_at(now, self.default_timeout);
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            return Ok(Started::refused(expired_unsent()));
+        }
+        if self.peer.limits.in_flight == 0 {
+            let error = CallError::new(Kind::Overloaded, "the peer takes no calls at all");
+            return Ok(Started::refused(error));
+        }
+        // What may be large is encoded before the lock is taken.
+        let message = match Encoded::of(&request, deadline, now, self.message_limit()) {
+            Ok(message) => message,
+            Err(error) => return Ok(Started::refused(error)),
+        };
+        let mut state = lock(&self.state);
+        if state.refusal(request.scope.is_some()).is_some() {
+            return Err(request);
+        }
+        if state.n_waiting_for_room > 0 || !self.has_room(&state, message.len(&request)) {
+            return Ok(self.start_later(&mut state, request, message, deadline));
+        }
+        Ok(self.send(state, &request, message, deadline, now))
+    }
+
+    /// The call has to wait until the peer, or the queue, has room.
+    fn start_later(
+        self: &Arc<Self>,
+        state: &mut State,
+        request: Request,
+        message: Encoded,
+        deadline: Option<Instant>,
+    ) -> Started {
+        // Who waits for a place while holding one could wait for itself.
+        if request.scope.is_some() || state.n_waiting_for_room >= self.limits.waiting_calls() {
+            let message = format!("{} calls to this peer are in flight", state.pending.n_waiting());
+            return Started::refused(CallError::new(Kind::Overloaded, message));
+        }
+        state.n_waiting_for_room += 1;
+        let waiting = WaitingForRoom(Arc::clone(self));
+        Started::Later(Box::pin(async move {
+            let this = Arc::clone(&waiting.0);
+            loop {
+                let place = this.places.notified();
+                tokio::pin!(place);
+                place.as_mut().enable();
+                {
+                    let state = lock(&this.state);
+                    if let Some(error) = state.refusal(false) {
+                        return Started::refused(error);
+                    }
+                    if this.has_room(&state, message.len(&request)) {
+                        let now = this.clock.now();
+                        return match Encoded::of(&request, deadline, now, this.message_limit()) {
+                            // Encoded anew: less time is left than before the wait.
+                            Ok(message) => this.send(state, &request, message, deadline, now),
+                            Err(error) => Started::refused(error),
+                        };
+                    }
+                }
+                match deadline {
+                    None => place.await,
+                    Some(deadline) => tokio::select! {
+                        () = place => {}
+                        () = this.clock.sleep_until(deadline) => return Started::refused(expired_unsent()),
+                    },
+                }
+            }
+        }))
+    }
+
+    fn has_room(&self, state: &State, n_bytes: usize) -> bool {
+        let queued = state.outgoing.n_bytes();
+        let has_bytes = queued == 0 || queued + n_bytes as u64 <= self.limits.queue_bytes() as u64;
+        has_bytes && (state.pending.n_waiting() as u64) < self.peer.limits.in_flight
+    }
+
+    /// Registers the call and puts its frame in the queue, under one lock: ids leave in their order.
+    fn send(
+        self: &Arc<Self>,
+        mut guard: MutexGuard<'_, State>,
+        request: &Request,
+        message: Encoded,
+        deadline: Option<Instant>,
+        now: Instant,
+    ) -> Started {
+        let state = &mut *guard;
+        let id = state.pending.next_id();
+        let ((start, end), in_parts) = match message {
+            Encoded::Small => {
+                let remaining = deadline.map(|deadline| deadline.saturating_duration_since(now));
+                let encode = |out: &mut BytesMut| request.encode(remaining, out);
+                (state.outgoing.push(frame_type::REQUEST, 0, id, encode), false)
+            }
+            Encoded::Large { head } => {
+                let attachments = request.args.attachments();
+                let flags = if attachments.is_empty() { 0 } else { frame_flag::ATTACHMENTS };
+                state.outgoing.push_message(frame_type::REQUEST, flags, id, head, attachments)
+            }
+        };
+        let progress = if in_parts { Progress::InParts } else { Progress::Queued { start, end } };
+        let call = PendingCall::new(deadline, progress, request.one_way, request.no_cancel);
+        state.pending.insert(id, call);
+        if request.one_way && !in_parts {
+            state.one_way.push_back((end, id));
+        }
+        let wake_keeper = deadline.is_some() && state.keeper_at.is_none_or(|at| deadline.is_some_and(|d| d < at));
+        if wake_keeper {
+            state.keeper_at = deadline;
+        }
+        let is_alone = state.pending.n_waiting() == 1;
+        drop(guard);
+        if wake_keeper {
+            self.keeper.notify_one();
+        }
+        self.flush(is_alone);
+        let ticket = Ticket::new(Arc::clone(self) as Arc<dyn Link>, id);
+        let span = tracing::debug_span!("rmi.call", method = %request.target, peer = &*self.peer_name, id);
+        Started::Sent(if span.is_disabled() { ticket } else { ticket.with_companion(Box::new(span)) })
+    }
+
+    /// The largest message that may be sent.
+    pub(super) fn message_limit(&self) -> u64 {
+        self.peer.limits.message.min(self.limits.message() as u64)
+    }
+
+    /// Ends a call whose answer came. Whether there ever was such a call.
+    pub(super) fn answered(&self, id: u64, response: Response) -> bool {
+        let mut state = lock(&self.state);
+        if id > state.pending.last_id() {
+            return false;
+        }
+        // The answer came before all parts of the request were taken: the rest is of no use.
+        if state.pending.get_mut(id).is_some_and(|call| call.progress == Progress::InParts) {
+            state.outgoing.drop_bulk(id, false);
+            self.room.notify_waiters();
+        }
+        let ended = state.pending.end(id, Ok(response));
+        drop(state);
+        self.tell(ended);
+        true
+    }
+
+    /// Ends a call on this side. Gives back what is to be told.
+    pub(super) fn give_up(&self, state: &mut State, id: u64, kind: Kind, message: &str) -> Option<EndedCall> {
+        let sent = self.withdraw(state, id);
+        let class = if sent { Class::MaybeExecuted } else { Class::NotExecuted };
+        state.pending.end(id, Err(CallError::new(kind, message).with_class(class)))
+    }
+
+    /// Takes a request back, or cancels it if it may have left. Whether it may have left.
+    fn withdraw(&self, state: &mut State, id: u64) -> bool {
+        let Some(call) = state.pending.get_mut(id) else { return true };
+        let (progress, no_cancel, one_way) = (call.progress, call.no_cancel, call.one_way);
+        if call.is_answer_open {
+            state.dropped_answers.push(id);
+        }
+        // A message in parts does not run before its last part has left the queue.
+        let is_whole = match progress {
+            Progress::Queued { start, .. } if state.outgoing.take_back(start) => return false,
+            Progress::InParts => !state.outgoing.drop_bulk(id, false),
+            Progress::Queued { .. } | Progress::Sent => true,
+        };
+        if !is_whole || (!no_cancel && !one_way) {
+            state.outgoing.push(frame_type::CANCEL, 0, id, |_| {});
+        }
+        is_whole
+    }
+}
+
+impl Link for Connection {
+    fn poll_outcome(&self, id: u64, context: &mut Context<'_>) -> Poll<Outcome> {
+        // A ticket asks for its own call, which leaves the table only through the ticket.
+        lock(&self.state).pending.poll(id, context.waker()).unwrap_or(Poll::Pending)
+    }
+
+    fn abandon(&self, id: u64) {
+        let was_waiting = {
+            let mut state = lock(&self.state);
+            let Some(call) = state.pending.get_mut(id) else { return };
+            let was_waiting = call.is_waiting();
+            // A one-way call that was sent is not taken back.
+            if was_waiting && !call.one_way && state.ended.is_none() {
+                self.withdraw(&mut state, id);
+            }
+            state.pending.remove(id);
+            was_waiting
+        };
+        if was_waiting {
+            self.made_room();
+            self.flush(false);
+        }
+    }
+}
+
+/// A request before it has an id.
+enum Encoded {
+    /// One frame, for sure: encoded straight into the queue.
+    Small,
+    /// Encoded, but for its attachments.
+    Large { head: BytesMut },
+}
+
+impl Encoded {
+    fn of(request: &Request, deadline: Option<Instant>, now: Instant, limit: u64) -> Result<Self, CallError> {
+        let is_small = request.len_at_most() as u64 <= limit.min(MAX_PAYLOAD as u64);
+        if is_small && request.args.attachments().is_empty() {
+            return Ok(Self::Small);
+        }
+        let mut head = BytesMut::with_capacity(request.args.positional().len() + request.args.keywords().len() + 256);
+        request.encode(deadline.map(|deadline| deadline.saturating_duration_since(now)), &mut head);
+        let encoded = Self::Large { head };
+        let len = encoded.len(request) as u64;
+        if len > limit {
+            let message =
+                format!("the message has {len} bytes and may have {limit}: raise `Limits::with_message` on both nodes");
+            return Err(CallError::new(Kind::RequestTooLarge, message));
+        }
+        Ok(encoded)
+    }
+
+    fn len(&self, request: &Request) -> usize {
+        match self {
+            Encoded::Small => request.len_at_most(),
+            Encoded::Large { head } => head.len() + request.args.attachments().iter().map(Bytes::len).sum::<usize>(),
+        }
+    }
+}
+
+/// A call that waits for room; it counts until it is sent or dropped.
+struct WaitingForRoom(Arc<Connection>);
+
+impl Drop for WaitingForRoom {
+    fn drop(&mut self) {
+        lock(&self.0.state).n_waiting_for_room -= 1;
+        // What woke this one may be meant for the next.
+        self.0.places.notify_one();
+    }
+}
+
+fn expired_unsent() -> CallError {
+    CallError::new(Kind::Timeout, "the time was over before the call could be sent").with_class(Class::NotExecuted)
+}
