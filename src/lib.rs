@@ -52,7 +52,11 @@
 //! neither sees nor sends it. A node offers services with `.serve(..)` before it starts, or [`Node::serve`] later.
 //!
 //! Put the attribute on a trait to share an interface without its implementation; such a crate needs only `rmi` without
-//! its default features. A service is tested without a network, through `Stub::local`:
+//! its default features. There, a method that wants its caller takes `context: &CallContext`, and its implementation gets
+//! the peer by `Peer::of_call(context)`: `Peer` and `Node` belong to the feature `net`. (In a workspace features are unified,
+//! so check such a crate alone: `cargo check -p interface`.)
+//!
+//! A service is tested without a network, through `Stub::local`; in a `#[tokio::test]`, if its methods use timers or I/O:
 //!
 //! ```
 //! # use rmi::rmi_node;
@@ -291,7 +295,7 @@ pub use rmi_core::{
 /// | --- | --- |
 /// | nothing, `T` | `Invocation<T>` |
 /// | `Result<T, E>` | `Invocation<T, E>`: `E` comes back as what it is; it is an error that is also `Serialize` and `Deserialize` |
-/// | [`rmi::Result<T>`](Result) | `Invocation<T>`: takes every error by `?`, and its caller gets a [`RemoteError`] |
+/// | [`rmi::Result<T>`](Result) | `Invocation<T>`: takes every error by `?`, and a text by [`Failure::msg`], and its caller gets a [`RemoteError`] |
 ///
 /// A type whose name ends with `Result` is taken for one, so aliases work.
 /// Values are `serde::Serialize + serde::Deserialize + Send + 'static`. Methods are not generic (the block may be), and

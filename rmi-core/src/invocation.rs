@@ -25,7 +25,8 @@ use crate::transport::{Outcome, Started, Ticket, Transport};
 /// A call that is ready to go: await it, or give it a timeout first.
 ///
 /// It is owned and `Send` whatever `T` and `E` are, so it can be spawned:
-/// `tokio::spawn(stub.add(1, 2).into_future())`.
+/// `tokio::spawn(stub.add(1, 2).into_future())`. Where the compiler finds an `Invocation` instead of a value, an `.await`
+/// is missing.
 ///
 /// # Cancel safety
 /// Dropping the future cancels the call. At most once: the method has run to some await, or not at all.
@@ -105,7 +106,8 @@ impl<T, E> Invocation<T, E> {
     ///
     /// # Errors
     /// Those of the call, and [`Kind::WouldBlock`] on a thread of an async runtime, where it would stop other tasks:
-    /// await the invocation there instead.
+    /// await the invocation there instead. A thread of `tokio::task::spawn_blocking` belongs to the runtime too, and
+    /// cannot be told from the others: there `Handle::current().block_on(invocation.into_future())` does the same.
     pub fn wait(self) -> Result<T, InvocationException<E>>
     where
         T: DeserializeOwned,
@@ -144,7 +146,7 @@ impl<T, E> fmt::Debug for Invocation<T, E> {
 }
 
 /// The answer of an [`Invocation`] that was sent or is being awaited. Dropping it cancels the call.
-#[must_use = "futures do nothing until they are awaited"]
+#[must_use = "dropping the answer of a call cancels the call: await it"]
 pub struct InvocationFuture<T, E = RemoteError> {
     transport: Arc<dyn Transport>,
     target: Target,
@@ -185,7 +187,8 @@ impl<T, E> InvocationFuture<T, E> {
         let scope = Scope::current();
         let may_block = scope.as_ref().is_some_and(Scope::may_block) || self.transport.may_block();
         if !may_block {
-            let message = "this thread belongs to an async runtime: write `.await` instead of `.wait()`";
+            let message = "this thread belongs to an async runtime: write `.await` instead of `.wait()`, or, where \
+                           the thread may block, `Handle::current().block_on(invocation.into_future())`";
             let class = if matches!(self.state, State::Unsent(_)) { Class::NotExecuted } else { Class::MaybeExecuted };
             return Err(self.gave_up(CallError::new(Kind::WouldBlock, message).with_class(class)));
         }

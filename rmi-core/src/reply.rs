@@ -97,7 +97,8 @@ impl RemoteCause for Failure {
 
 /// `Result` with an error that takes every other by `?`: for methods whose errors have no common type that can travel.
 ///
-/// The caller gets a [`RemoteError`] with the type name, the words and the whole chain of sources.
+/// The caller gets a [`RemoteError`] with the type name, the words and the whole chain of sources. A mere text is no
+/// error: raise it with `Err(Failure::msg("no such key"))`.
 pub type Result<T, E = Failure> = std::result::Result<T, E>;
 
 /// Any error, on its way to a caller. It is not an `Error` itself, so that `?` can turn every error into it.

@@ -178,7 +178,18 @@ fn farewell(error: &HandshakeError, is_dialer: bool) -> Option<BytesMut> {
         | HandshakeError::Refused { .. }
         | HandshakeError::TimedOut => return None,
     };
-    let goaway = GoAway { reason, last_accepted: 0, message: error.to_string() };
+    // In words that are right where they are read: there "this node" is the other one.
+    let message = match error {
+        HandshakeError::ForeignCluster { ours, theirs } => format!("its cluster is `{ours}`, and not `{theirs}`"),
+        HandshakeError::SelfConnect => "both ends are the same node".to_owned(),
+        HandshakeError::Stopping => "it is shutting down".to_owned(),
+        HandshakeError::Full => "it has as many connections as it may".to_owned(),
+        HandshakeError::Version { theirs, .. } => {
+            format!("it speaks versions {VERSIONS:?} of the protocol, and not {theirs:?}, or lacks a feature")
+        }
+        error => error.to_string(),
+    };
+    let goaway = GoAway { reason, last_accepted: 0, message };
     // The dialer's preamble went out with its Hello.
     let mut words = if is_dialer { BytesMut::new() } else { BytesMut::from(&PREAMBLE[..]) };
     put_frame(&mut words, frame_type::GOAWAY, 0, 0, |out| goaway.encode(out));
