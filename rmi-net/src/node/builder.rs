@@ -258,14 +258,13 @@ impl NodeBuilder {
         Start { builder: self }
     }
 
-    async fn run(mut self, owned: Option<tokio::runtime::Runtime>) -> Result<Node, StartError> {
+    async fn run(mut self) -> Result<Node, StartError> {
         if let Some(mistake) = self.mistake.take() {
             return Err(mistake.into());
         }
-        let runtime = match (&owned, self.runtime.take()) {
-            (Some(owned), _) => owned.handle().clone(),
-            (None, Some(runtime)) => runtime,
-            (None, None) => Handle::try_current().map_err(|_| StartError::NoRuntime)?,
+        let runtime = match self.runtime.take() {
+            Some(runtime) => runtime,
+            None => Handle::try_current().map_err(|_| StartError::NoRuntime)?,
         };
         self.check()?;
         let seams = self.seams.take().unwrap_or_else(|| Seams {
@@ -309,7 +308,6 @@ impl NodeBuilder {
             default_timeout: self.default_timeout,
             seams,
             runtime,
-            owned_runtime: owned,
             allows_plaintext: self.allows_plaintext,
         });
         for (name, service) in self.services {
@@ -383,12 +381,20 @@ impl Start {
             return Err(StartError::WouldBlock);
         }
         if let Some(runtime) = self.builder.runtime.clone() {
-            return runtime.block_on(self.builder.run(None));
+            return runtime.block_on(self.builder.run());
         }
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         let runtime = builder.enable_all().thread_name("rmi-node").build().map_err(StartError::Runtime)?;
-        let handle = runtime.handle().clone();
-        handle.block_on(self.builder.run(Some(runtime)))
+        match runtime.block_on(self.builder.run()) {
+            Ok(node) => {
+                node.inner().keep_runtime(runtime);
+                Ok(node)
+            }
+            Err(error) => {
+                runtime.shutdown_background();
+                Err(error)
+            }
+        }
     }
 }
 
@@ -397,6 +403,6 @@ impl IntoFuture for Start {
     type IntoFuture = BoxFuture<'static, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.builder.run(None))
+        Box::pin(self.builder.run())
     }
 }

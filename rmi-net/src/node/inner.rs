@@ -76,7 +76,6 @@ pub(super) struct Settings {
     pub(super) default_timeout: Option<Duration>,
     pub(super) seams: Seams,
     pub(super) runtime: Handle,
-    pub(super) owned_runtime: Option<Runtime>,
     pub(super) allows_plaintext: bool,
 }
 
@@ -104,17 +103,7 @@ impl CallerLink {
 
 impl NodeInner {
     pub(super) fn new(settings: Settings) -> Arc<Self> {
-        let Settings {
-            hello,
-            addresses,
-            seeds,
-            limits,
-            default_timeout,
-            seams,
-            runtime,
-            owned_runtime,
-            allows_plaintext,
-        } = settings;
+        let Settings { hello, addresses, seeds, limits, default_timeout, seams, runtime, allows_plaintext } = settings;
         let name: Arc<str> = hello.node.name.as_str().into();
         let instance = hello.node.instance;
         let host = Arc::new(Host::new(Arc::clone(&name), limits.clone()));
@@ -149,10 +138,15 @@ impl NodeInner {
                 is_stopping: AtomicBool::new(false),
                 stopping: Notify::new(),
                 listening: Mutex::default(),
-                owned_runtime: Mutex::new(owned_runtime),
+                owned_runtime: Mutex::new(None),
                 limits,
             }
         })
+    }
+
+    /// Gives the node its runtime, which ends with it.
+    pub(super) fn keep_runtime(&self, runtime: Runtime) {
+        *lock(&self.owned_runtime) = Some(runtime);
     }
 
     /// The Hello as of now.
@@ -474,6 +468,15 @@ impl Watcher for NodeInner {
         }
         self.changed();
         self.knock.notify_one();
+    }
+}
+
+impl Drop for NodeInner {
+    fn drop(&mut self) {
+        // The last handle may be dropped where blocking is not allowed.
+        if let Some(runtime) = lock(&self.owned_runtime).take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
