@@ -1,6 +1,7 @@
 //! TCP, without Nagle's delay on either end.
 
 use std::io;
+use std::net::SocketAddr;
 
 use tokio::net::{TcpListener, TcpStream};
 
@@ -11,7 +12,9 @@ use crate::seam::{BoxFuture, Listener, Stream};
 const NEXT_PORTS: u16 = 1000;
 
 pub(super) async fn dial(host: &str, port: Option<u16>) -> io::Result<Stream> {
-    stream(TcpStream::connect((host, port.unwrap_or(DEFAULT_PORT))).await?)
+    let stream = TcpStream::connect((host, port.unwrap_or(DEFAULT_PORT))).await?;
+    let remote = stream.peer_addr()?;
+    ready(stream, remote)
 }
 
 pub(super) async fn listen(host: &str, port: Option<u16>) -> io::Result<(Box<dyn Listener>, Address)> {
@@ -37,13 +40,49 @@ struct Tcp(TcpListener);
 
 impl Listener for Tcp {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<Stream>> {
-        Box::pin(async { stream(self.0.accept().await?.0) })
+        Box::pin(async {
+            loop {
+                // A stream that was reset already is no failure of the listener: the next one is taken.
+                match self.0.accept().await {
+                    Ok((stream, remote)) => match ready(stream, remote) {
+                        Ok(stream) => return Ok(stream),
+                        Err(error) => tracing::debug!(%remote, "a connection ended before it began: {error}"),
+                    },
+                    Err(error) if is_of_stream(&error) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        })
     }
 }
 
-fn stream(stream: TcpStream) -> io::Result<Stream> {
+/// Whether `accept` has failed because of the one stream that it was about to give.
+fn is_of_stream(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
+}
+
+fn ready(stream: TcpStream, remote: SocketAddr) -> io::Result<Stream> {
     stream.set_nodelay(true)?;
-    let remote = stream.peer_addr()?.to_string();
     let (reader, writer) = stream.into_split();
-    Ok(Stream { reader: Box::new(reader), writer: Box::new(writer), remote })
+    Ok(Stream { reader: Box::new(reader), writer: Box::new(writer), remote: remote.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stream_that_was_reset_before_it_was_accepted_is_no_failure() {
+        let (mut listener, address) = listen("127.0.0.1", Some(0)).await.unwrap();
+        let Address::Tcp { host, port: Some(port) } = address else { panic!("{address}") };
+        for _ in 0..10 {
+            let stranger = TcpStream::connect((host.as_str(), port)).await.unwrap();
+            // Resets the connection when it is dropped.
+            #[allow(deprecated, reason = "what replaces it is newer than the oldest tokio that is allowed")]
+            stranger.set_linger(Some(std::time::Duration::ZERO)).unwrap();
+        }
+        let peer = TcpStream::connect((host.as_str(), port)).await.unwrap();
+        let ours = peer.local_addr().unwrap().to_string();
+        while listener.accept().await.unwrap().remote != ours {}
+    }
 }
