@@ -14,6 +14,7 @@ use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{Notify, Semaphore, broadcast, watch};
 use tokio::task::JoinHandle;
 
+use super::knocking::Visits;
 use super::{ConnectionSnapshot, Snapshot};
 use crate::address::Address;
 use crate::connection::{Connection, Greeting, Parts, Watcher};
@@ -52,6 +53,10 @@ pub(crate) struct NodeInner {
     pub(crate) knock: Notify,
     /// Handshakes that may go on at once.
     pub(super) handshakes: Arc<Semaphore>,
+    /// The hosts with which they go on.
+    pub(super) visits: Arc<Visits>,
+    /// Handshakes that came to nothing, and whose other ends are being told why.
+    pub(super) farewells: Arc<Semaphore>,
     is_stopping: AtomicBool,
     /// Told when the node begins to end.
     pub(super) stopping: Notify,
@@ -135,6 +140,8 @@ impl NodeInner {
                 events: Mutex::new(Some(broadcast::Sender::new(EVENT_BACKLOG))),
                 knock: Notify::new(),
                 handshakes: Arc::new(Semaphore::new(limits.handshakes())),
+                visits: Arc::default(),
+                farewells: Arc::new(Semaphore::new(limits.handshakes())),
                 is_stopping: AtomicBool::new(false),
                 stopping: Notify::new(),
                 listening: Mutex::default(),

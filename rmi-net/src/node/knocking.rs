@@ -1,6 +1,8 @@
 //! Who comes, and whom to go to: the tasks that accept and dial.
 
-use std::sync::{Arc, Weak};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use rmi_core::frame::GoAwayReason;
@@ -52,10 +54,11 @@ async fn accept(node: Weak<NodeInner>, mut listener: Box<dyn Listener>) {
             (Ok(stream), permit) => {
                 failures = 0;
                 let node = Weak::clone(&node);
-                this.runtime.spawn(async move {
-                    let _permit = permit;
-                    welcome(node, stream).await;
-                });
+                let Some(visit) = Visit::begin(&this.visits, &stream.remote, this.limits.handshakes()) else {
+                    tracing::debug!(node = %this.name, remote = stream.remote, "too many handshakes with one host");
+                    continue;
+                };
+                this.runtime.spawn(welcome(node, stream, (permit, visit)));
             }
             (Err(error), _) => {
                 failures += 1;
@@ -71,12 +74,13 @@ async fn accept(node: Weak<NodeInner>, mut listener: Box<dyn Listener>) {
     }
 }
 
-/// Exchanges Hellos with somebody who came.
-async fn welcome(node: Weak<NodeInner>, stream: Stream) {
+/// Exchanges Hellos with somebody who came. `place` is held until it is known who that is.
+async fn welcome(node: Weak<NodeInner>, stream: Stream, place: impl Send) {
     let Some(this) = node.upgrade() else { return };
     let remote = stream.remote.clone();
     let hello = this.hello();
     let (clock, name) = (Arc::clone(&this.seams.clock), Arc::clone(&this.name));
+    let farewells = Arc::clone(&this.farewells);
     drop(this);
     let is_welcome = || match node.upgrade() {
         Some(node) if !node.is_stopping() => {
@@ -91,6 +95,7 @@ async fn welcome(node: Weak<NodeInner>, stream: Stream) {
             return tracing::info!(node = %name, remote, "refused a connection: {}", HandshakeError::TimedOut);
         }
     };
+    drop(place);
     match greeting {
         Ok(greeting) => {
             if let Some(node) = node.upgrade() {
@@ -102,8 +107,57 @@ async fn welcome(node: Weak<NodeInner>, stream: Stream) {
             if !matches!(refusal.error, HandshakeError::SelfConnect) {
                 tracing::info!(node = %name, remote, "refused a connection: {}", refusal.error);
             }
-            refusal.farewell.say(clock).await;
+            // Who comes when many are being told why not is not told.
+            if let Ok(_permit) = farewells.try_acquire() {
+                refusal.farewell.say(clock).await;
+            }
         }
+    }
+}
+
+/// How many handshakes go on with each host. Where there is no entry it is none.
+pub(super) type Visits = Mutex<BTreeMap<IpAddr, usize>>;
+
+/// One handshake with a host; it counts until it is dropped.
+struct Visit {
+    visits: Arc<Visits>,
+    /// `None` for this machine, where everybody has the same address, and for what has no IP address.
+    host: Option<IpAddr>,
+}
+
+impl Visit {
+    /// `None` if half of the `most` handshakes that may go on at once are with this host already.
+    fn begin(visits: &Arc<Visits>, remote: &str, most: usize) -> Option<Self> {
+        let host = remote.parse().ok().map(|remote: SocketAddr| host_of(remote.ip()));
+        let host = host.filter(|host| !host.is_loopback());
+        if let Some(host) = host {
+            let mut visits = lock(visits);
+            let n = visits.get(&host).copied().unwrap_or(0);
+            if n >= most.div_ceil(2) {
+                return None;
+            }
+            visits.insert(host, n + 1);
+        }
+        Some(Self { visits: Arc::clone(visits), host })
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        let Some(host) = self.host else { return };
+        let mut visits = lock(&self.visits);
+        match visits.get_mut(&host) {
+            Some(n) if *n > 1 => *n -= 1,
+            _ => _ = visits.remove(&host),
+        }
+    }
+}
+
+/// The address of a host; of IPv6 the first half, for the second is the host's choice.
+fn host_of(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) if !ip.is_loopback() => IpAddr::V6((u128::from(ip) & !u128::from(u64::MAX)).into()),
+        ip => ip,
     }
 }
 
@@ -197,7 +251,7 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for Failure {
 #[derive(Default)]
 struct Idle {
     /// When a connection was first seen without a call since the mark, by its address in memory.
-    seen: std::collections::BTreeMap<(InstanceId, usize), (u64, Instant)>,
+    seen: BTreeMap<(InstanceId, usize), (u64, Instant)>,
 }
 
 impl Idle {
@@ -207,7 +261,7 @@ impl Idle {
             self.seen.clear();
             return;
         }
-        let mut seen = std::collections::BTreeMap::new();
+        let mut seen = BTreeMap::new();
         for link in links {
             let key = (link.instance(), Arc::as_ptr(&link) as usize);
             let (is_idle, mark) = link.idle_mark();
@@ -222,5 +276,27 @@ impl Idle {
             }
         }
         self.seen = seen;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_host_has_half_of_the_handshakes_at_most() {
+        let visits = Arc::default();
+        let mut begun: Vec<_> = (0..2).map(|_| Visit::begin(&visits, "192.0.2.1:7", 4).unwrap()).collect();
+        assert!(Visit::begin(&visits, "192.0.2.1:8", 4).is_none());
+        assert!(Visit::begin(&visits, "[::ffff:192.0.2.1]:8", 4).is_none());
+        begun.push(Visit::begin(&visits, "192.0.2.2:7", 4).unwrap());
+        begun.extend((0..2).map(|n| Visit::begin(&visits, &format!("[2001:db8::{n}]:7"), 4).unwrap()));
+        assert!(Visit::begin(&visits, "[2001:db8::9]:7", 4).is_none());
+        for here in ["127.0.0.1:7", "[::1]:7", "/path/of/a/socket"] {
+            begun.extend((0..9).map(|_| Visit::begin(&visits, here, 4).unwrap()));
+        }
+        drop(begun);
+        assert!(lock(&visits).is_empty());
+        assert!(Visit::begin(&visits, "192.0.2.1:8", 1).is_some());
     }
 }
