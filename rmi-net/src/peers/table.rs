@@ -30,6 +30,12 @@ const STABLE_AFTER: Duration = Duration::from_secs(10);
 const POLITE_WAIT: Duration = Duration::from_millis(250);
 /// A node that others told of, and that did not answer this often, is forgotten. Who knows it tells again.
 const MOST_TRIES: u32 = 12;
+/// The longest name of a node that others told of, in bytes. Nodes themselves have at most 128 characters.
+const LONGEST_NAME: usize = 512;
+/// The longest address of such a node, in bytes: as long as a path of a Unix socket and a name in the DNS can be.
+const LONGEST_ADDRESS: usize = 512;
+/// How many addresses of such a node are kept.
+const MOST_ADDRESSES: usize = 16;
 
 /// Whom a dial is for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -164,7 +170,7 @@ impl PeerTable {
     /// Somebody tells of nodes. Whether one of them is new.
     pub(crate) fn hear(&mut self, records: Vec<NodeRecord>, now: Instant) -> bool {
         let mut is_new = false;
-        for record in records {
+        for record in records.into_iter().filter(is_modest).map(hearsay) {
             let is_ours = record.instance == self.ours;
             let is_of_use = record.role == Role::Member && !record.addresses.is_empty();
             if is_ours || !is_of_use || self.entries.contains_key(&record.instance) {
@@ -431,6 +437,22 @@ impl PeerTable {
     }
 }
 
+/// Whether the names in a record that others have told are as short as names are.
+fn is_modest(record: &NodeRecord) -> bool {
+    record.name.len() <= LONGEST_NAME && record.node_type.len() <= LONGEST_NAME
+}
+
+/// What is kept of a record that others have told: enough to dial the node, which says the rest itself.
+fn hearsay(told: NodeRecord) -> NodeRecord {
+    let mut record = NodeRecord::new(told.instance, told.name);
+    record.role = told.role;
+    record.node_type = told.node_type;
+    record.addresses = told.addresses.into_iter().filter(|text| text.len() <= LONGEST_ADDRESS).collect();
+    record.addresses.truncate(MOST_ADDRESSES);
+    record.addresses.shrink_to_fit();
+    record
+}
+
 /// How long this node leaves it to the other to dial: the one with the greater instance goes first.
 fn polite_wait(ours: InstanceId, theirs: InstanceId) -> Duration {
     if ours > theirs { Duration::ZERO } else { POLITE_WAIT }
@@ -443,4 +465,38 @@ fn polite_wait(ours: InstanceId, theirs: InstanceId) -> Duration {
 fn is_canonical(ours: InstanceId, new: &Connection, established: &Connection) -> bool {
     let dialer = |link: &Connection| if link.is_dialer() { ours } else { link.instance() };
     dialer(new) >= dialer(established)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> PeerTable {
+        PeerTable::new(InstanceId(1), Vec::new(), Vec::new(), 4096)
+    }
+
+    fn record(instance: u64) -> NodeRecord {
+        let mut record = NodeRecord::new(InstanceId(instance), format!("node-{instance}"));
+        record.role = Role::Member;
+        record.addresses = vec![format!("tcp://127.0.0.1:{instance}")];
+        record
+    }
+
+    #[test]
+    fn of_hearsay_no_more_is_kept_than_is_needed_to_dial() {
+        let mut table = table();
+        let mut told = record(2);
+        told.services = vec!["Service".to_owned(); 1000];
+        told.labels.insert("label".to_owned(), "value".repeat(1000));
+        told.addresses = (0..1000).map(|n| format!("tcp://127.0.0.1:{n}")).collect();
+        told.addresses[0] = format!("tcp://{}", "a".repeat(10_000));
+        let mut long = record(3);
+        long.name = "n".repeat(10_000);
+        assert!(table.hear(vec![told, long], Instant::now()));
+        let infos = table.infos();
+        assert_eq!(infos.len(), 1, "{infos:?}");
+        let info = &infos[0];
+        assert_eq!((info.name(), info.services().len(), info.labels().len()), ("node-2", 0, 0));
+        assert_eq!((info.addresses().len(), info.addresses()[0].as_str()), (MOST_ADDRESSES, "tcp://127.0.0.1:1"));
+    }
 }
