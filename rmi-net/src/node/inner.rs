@@ -177,7 +177,7 @@ impl NodeInner {
 
     /// Whether the cluster is too large for a connection to each peer.
     pub(super) fn is_large(&self) -> bool {
-        self.with_peers(|peers| peers.infos().len()) >= crate::limits::SMALL_CLUSTER
+        self.with_peers(|peers| peers.is_large())
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

@@ -256,8 +256,8 @@ struct Idle {
 
 impl Idle {
     fn sweep(&mut self, node: &Arc<NodeInner>, now: Instant) {
-        let links = node.with_peers(|peers| peers.links());
-        if links.len() <= SMALL_CLUSTER {
+        let (links, is_large) = node.with_peers(|peers| (peers.links(), peers.is_large()));
+        if !is_large || links.len() <= SMALL_CLUSTER {
             self.seen.clear();
             return;
         }

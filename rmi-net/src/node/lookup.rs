@@ -70,7 +70,8 @@ impl PeerLookup {
         let look = |node: &Arc<NodeInner>| {
             let info = node.with_peers(|peers| peers.find(&name))?;
             // Larger clusters connect on the first call.
-            let is_there = info.state() == PeerState::Connected || info.state() == PeerState::Known && node.is_large();
+            let is_silent = matches!(info.state(), PeerState::Known | PeerState::Lost);
+            let is_there = info.state() == PeerState::Connected || is_silent && node.is_large();
             is_there.then(|| Peer::named(node, &name))
         };
         node.wait_for(timeout, look).await.map_err(|error| match error {

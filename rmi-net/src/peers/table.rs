@@ -52,6 +52,8 @@ struct Dialing {
     /// Attempts since the last stable connection.
     n_tries: u32,
     next_at: Option<Instant>,
+    /// A call waits for the connection.
+    is_asked: bool,
     is_running: bool,
     /// Attempts that have ended, ever.
     n_ended: u64,
@@ -156,6 +158,11 @@ impl PeerTable {
         self.entries.values().flat_map(|entry| &entry.links).cloned().collect()
     }
 
+    /// Whether the cluster is too large for a connection to each peer.
+    pub(crate) fn is_large(&self) -> bool {
+        self.entries.values().filter(|entry| entry.record.role == Role::Member).count() >= SMALL_CLUSTER
+    }
+
     /// Connections that others have made.
     pub(crate) fn n_accepted(&self) -> usize {
         self.entries.values().flat_map(|entry| &entry.links).filter(|link| !link.is_dialer()).count()
@@ -222,6 +229,7 @@ impl PeerTable {
             entry.state = PeerState::Connected;
             entry.linked_at = Some(now);
             entry.lost_at = None;
+            entry.dialing.is_asked = false;
             entry.info()
         });
         match entry.link().cloned() {
@@ -321,6 +329,7 @@ impl PeerTable {
             let at = dialing.next_at.unwrap_or(now);
             if at <= now {
                 dialing.is_running = true;
+                dialing.is_asked = false;
                 due.push((target, addresses.to_vec()));
             } else {
                 next = Some(next.map_or(at, |next| next.min(at)));
@@ -348,12 +357,16 @@ impl PeerTable {
             entry.dialing.is_running || entry.state == PeerState::Connected || !(is_stale || is_hopeless)
         });
         // Larger clusters dial when there is something to call.
-        let keeps_links = self.entries.len() < SMALL_CLUSTER;
+        let keeps_links = !self.is_large();
         for (instance, entry) in &mut self.entries {
-            let is_wanted = matches!(entry.state, PeerState::Known | PeerState::Lost) && keeps_links;
-            let is_asked = entry.dialing.next_at.is_some_and(|at| at <= now) && entry.state != PeerState::Connected;
-            let can_be = !entry.dialing.is_running && !entry.record.addresses.is_empty();
-            if can_be && entry.links.is_empty() && (is_wanted || is_asked && entry.state != PeerState::Left) {
+            let can_be = !entry.dialing.is_running && !entry.record.addresses.is_empty() && entry.link().is_none();
+            let is_wanted = match entry.state {
+                PeerState::Known | PeerState::Lost => keeps_links || entry.dialing.is_asked,
+                // Its connection winds down, and mostly another is about to come.
+                PeerState::Connected => entry.dialing.is_asked,
+                PeerState::Left => false,
+            };
+            if can_be && is_wanted {
                 look(&mut entry.dialing, Target::Peer(*instance), &entry.record.addresses);
             }
         }
@@ -407,8 +420,11 @@ impl PeerTable {
         if !can_be_dialled {
             return None;
         }
-        if !entry.dialing.is_running {
-            entry.dialing.next_at = Some(now);
+        if !entry.dialing.is_running && !entry.dialing.is_asked {
+            // The other side mostly winds down a connection because it has another, which will be here at once.
+            let wait = if entry.links.is_empty() { Duration::ZERO } else { POLITE_WAIT };
+            entry.dialing.is_asked = true;
+            entry.dialing.next_at = Some(now + wait);
         }
         Some(entry.dialing.n_ended)
     }
@@ -498,5 +514,23 @@ mod tests {
         let info = &infos[0];
         assert_eq!((info.name(), info.services().len(), info.labels().len()), ("node-2", 0, 0));
         assert_eq!((info.addresses().len(), info.addresses()[0].as_str()), (MOST_ADDRESSES, "tcp://127.0.0.1:1"));
+    }
+
+    #[test]
+    fn in_a_large_cluster_only_who_is_called_is_dialled() {
+        let (mut table, now) = (table(), Instant::now());
+        let n = SMALL_CLUSTER as u64;
+        assert!(table.hear((2..=n).map(record).collect(), now));
+        assert!(!table.is_large());
+        assert!(table.hear(vec![record(n + 1)], now));
+        assert!(table.is_large());
+        let later = now + Duration::from_secs(60);
+        assert_eq!(table.due(later), (Vec::new(), None));
+        assert_eq!(table.ask(InstanceId(7), later), Some(0));
+        let wanted = (Target::Peer(InstanceId(7)), record(7).addresses);
+        assert_eq!(table.due(later), (vec![wanted], None));
+        let failed = DialError { address: String::new(), source: Arc::from(Box::from("nobody is there")) };
+        table.dialled(&Target::Peer(InstanceId(7)), Err(Arc::new(failed)), later, 0.5);
+        assert_eq!(table.due(later + Duration::from_secs(60)), (Vec::new(), None));
     }
 }
