@@ -282,7 +282,7 @@ impl NodeBuilder {
             listeners.push(listen(&seams, &runtime, address).await?);
         }
         let (listeners, bound): (Vec<_>, Vec<_>) = listeners.into_iter().unzip();
-        let addresses = if self.advertise.is_empty() { bound } else { std::mem::take(&mut self.advertise) };
+        let addresses = if self.advertise.is_empty() { bound.clone() } else { std::mem::take(&mut self.advertise) };
         if let Some(address) = addresses.iter().find(|address| address.is_unspecified()) {
             return Err(StartError::Unspecified(address.clone()));
         }
@@ -303,6 +303,7 @@ impl NodeBuilder {
         let inner = NodeInner::new(Settings {
             hello,
             addresses,
+            bound,
             seeds: self.seeds,
             limits: self.limits,
             default_timeout: self.default_timeout,

@@ -39,6 +39,8 @@ pub(crate) struct NodeInner {
     pub(crate) seams: Seams,
     pub(crate) runtime: Handle,
     pub(crate) allows_plaintext: bool,
+    /// The kinds of local addresses that the program itself has named: `unix://` and `mem://`.
+    local_kinds: (bool, bool),
     pub(crate) host: Arc<Host>,
     /// This node as its own peer.
     pub(crate) here: Arc<Here>,
@@ -76,6 +78,8 @@ pub(crate) enum NotSeen {
 pub(super) struct Settings {
     pub(super) hello: Hello,
     pub(super) addresses: Vec<Address>,
+    /// Where it listens, whatever peers are told.
+    pub(super) bound: Vec<Address>,
     pub(super) seeds: Vec<Address>,
     pub(super) limits: Limits,
     pub(super) default_timeout: Option<Duration>,
@@ -108,11 +112,17 @@ impl CallerLink {
 
 impl NodeInner {
     pub(super) fn new(settings: Settings) -> Arc<Self> {
-        let Settings { hello, addresses, seeds, limits, default_timeout, seams, runtime, allows_plaintext } = settings;
+        let Settings { hello, addresses, bound, seeds, limits, default_timeout, seams, runtime, allows_plaintext } =
+            settings;
         let name: Arc<str> = hello.node.name.as_str().into();
         let instance = hello.node.instance;
         let host = Arc::new(Host::new(Arc::clone(&name), limits.clone()));
         BuiltIn::offer(&host);
+        let named = || bound.iter().chain(&addresses).chain(&seeds);
+        let local_kinds = (
+            named().any(|address| matches!(address, Address::Unix(_))),
+            named().any(|address| matches!(address, Address::Mem(_))),
+        );
         let peers = PeerTable::new(instance, hello.node.addresses.clone(), seeds, limits.known_peers());
         Arc::new_cyclic(|node| {
             let info = PeerInfo { record: Arc::new(hello.node.clone()), state: PeerState::Connected };
@@ -132,6 +142,7 @@ impl NodeInner {
                 seams,
                 runtime,
                 allows_plaintext,
+                local_kinds,
                 host,
                 here: Arc::new(here),
                 hello,
@@ -196,6 +207,17 @@ impl NodeInner {
     /// Looks at or changes the table of peers.
     pub(crate) fn with_peers<T>(&self, f: impl FnOnce(&mut PeerTable) -> T) -> T {
         f(&mut lock(&self.peers))
+    }
+
+    /// Whether this node dials such an address because a peer says so. What would be refused as a seed is not dialled on
+    /// hearsay either; and a peer does not choose the sockets of this machine to which this node speaks, unless the
+    /// program uses that kind of address.
+    pub(super) fn may_be_told(&self, address: &Address) -> bool {
+        match address {
+            Address::Tcp { .. } => self.allows_plaintext || address.is_local(),
+            Address::Unix(_) => self.local_kinds.0,
+            Address::Mem(_) => self.local_kinds.1,
+        }
     }
 
     /// The peers, as data.
@@ -438,11 +460,8 @@ async fn give_way(node: Arc<NodeInner>, connection: Arc<Connection>) {
 
 impl Watcher for NodeInner {
     fn on_peers(&self, _: &Arc<Connection>, mut records: Vec<NodeRecord>) {
-        if !self.allows_plaintext {
-            // What would be refused as a seed is not dialled on hearsay either.
-            for record in &mut records {
-                record.addresses.retain(|text| text.parse::<Address>().is_ok_and(|address| address.is_local()));
-            }
+        for record in &mut records {
+            record.addresses.retain(|text| text.parse().is_ok_and(|address| self.may_be_told(&address)));
         }
         let now = self.seams.clock.now();
         if self.with_peers(|peers| peers.hear(records, now)) {

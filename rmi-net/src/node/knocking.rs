@@ -194,10 +194,15 @@ async fn dial(node: Weak<NodeInner>, target: Target, addresses: Vec<String>) {
     for text in addresses {
         let Some(this) = node.upgrade() else { return };
         let hello = this.hello();
+        let is_refused = matches!(target, Target::Peer(_))
+            && text.parse::<Address>().is_ok_and(|address| !this.may_be_told(&address));
         let (net, clock, runtime) = (Arc::clone(&this.seams.net), Arc::clone(&this.seams.clock), this.runtime.clone());
         drop(this);
         let greeting = async {
             let address: Address = text.parse().map_err(Failure::from)?;
+            if is_refused {
+                return Err(NotDialled.into());
+            }
             let stream = net.dial(&address).await.map_err(Failure::from)?;
             greet(stream, &hello, true, || Ok(())).await.map_err(|Refusal { error, farewell }| {
                 runtime.spawn(farewell.say(Arc::clone(&clock)));
@@ -229,6 +234,11 @@ async fn dial(node: Weak<NodeInner>, target: Target, addresses: Vec<String>) {
     this.changed();
     this.knock.notify_one();
 }
+
+/// The address of a peer is of a kind that this node does not dial on its word.
+#[derive(Debug, thiserror::Error)]
+#[error("this node does not dial such an address because a peer says so: make it a seed")]
+struct NotDialled;
 
 /// Why a dial failed.
 struct Failure {

@@ -30,6 +30,8 @@ const STABLE_AFTER: Duration = Duration::from_secs(10);
 const POLITE_WAIT: Duration = Duration::from_millis(250);
 /// A node that others told of, and that did not answer this often, is forgotten. Who knows it tells again.
 const MOST_TRIES: u32 = 12;
+/// How many such nodes are dialled at once: what a peer tells makes this node knock at few doors at a time.
+const MOST_HEARSAY_DIALS: usize = 8;
 /// The longest name of a node that others told of, in bytes. Nodes themselves have at most 128 characters.
 const LONGEST_NAME: usize = 512;
 /// The longest address of such a node, in bytes: as long as a path of a Unix socket and a name in the DNS can be.
@@ -358,7 +360,12 @@ impl PeerTable {
         });
         // Larger clusters dial when there is something to call.
         let keeps_links = !self.is_large();
-        for (instance, entry) in &mut self.entries {
+        let is_hearsay_dial = |entry: &&Entry| !entry.is_proven && entry.dialing.is_running;
+        let mut n_left = MOST_HEARSAY_DIALS.saturating_sub(self.entries.values().filter(is_hearsay_dial).count());
+        let mut entries: Vec<_> = self.entries.iter_mut().collect();
+        // Whoever has waited longest is first.
+        entries.sort_by_key(|(_, entry)| entry.dialing.next_at);
+        for (instance, entry) in entries {
             let can_be = !entry.dialing.is_running && !entry.record.addresses.is_empty() && entry.link().is_none();
             let is_wanted = match entry.state {
                 PeerState::Known | PeerState::Lost => keeps_links || entry.dialing.is_asked,
@@ -366,8 +373,16 @@ impl PeerTable {
                 PeerState::Connected => entry.dialing.is_asked,
                 PeerState::Left => false,
             };
+            let is_hearsay = !entry.is_proven && !entry.dialing.is_asked;
+            if is_hearsay && n_left == 0 && entry.dialing.next_at.is_none_or(|at| at <= now) {
+                // It is looked at again when one of the others has ended.
+                continue;
+            }
             if can_be && is_wanted {
                 look(&mut entry.dialing, Target::Peer(*instance), &entry.record.addresses);
+                if is_hearsay && entry.dialing.is_running {
+                    n_left -= 1;
+                }
             }
         }
         (due, next)
@@ -514,6 +529,33 @@ mod tests {
         let info = &infos[0];
         assert_eq!((info.name(), info.services().len(), info.labels().len()), ("node-2", 0, 0));
         assert_eq!((info.addresses().len(), info.addresses()[0].as_str()), (MOST_ADDRESSES, "tcp://127.0.0.1:1"));
+    }
+
+    #[test]
+    fn few_of_whom_others_tell_are_dialled_at_once() {
+        let (mut table, now) = (table(), Instant::now());
+        assert!(table.hear((2..22).map(record).collect(), now));
+        let later = now + POLITE_WAIT;
+        let mut seen = std::collections::BTreeSet::new();
+        let mut running = Vec::new();
+        while seen.len() < 20 {
+            let (due, next) = table.due(later);
+            running.extend(due.into_iter().map(|(target, _)| target));
+            assert_eq!(running.len(), MOST_HEARSAY_DIALS.min(20 - seen.len()));
+            // Nobody is waited for who is not dialled for want of room.
+            assert!(next.is_none_or(|next| next > later));
+            let target = running.remove(0);
+            let failed = DialError { address: String::new(), source: Arc::from(Box::from("nobody is there")) };
+            table.dialled(&target, Err(Arc::new(failed)), later, 1.0);
+            assert!(seen.insert(target));
+        }
+        // Whom the program calls is dialled all the same.
+        assert!(table.hear((30..40).map(record).collect(), now));
+        assert_eq!(table.due(later).0.len(), MOST_HEARSAY_DIALS);
+        let asked = table.entries.values().find(|entry| !entry.dialing.is_running && entry.dialing.n_ended == 0);
+        let asked = asked.unwrap().record.instance;
+        assert!(table.ask(asked, later).is_some());
+        assert_eq!(table.due(later).0[0].0, Target::Peer(asked));
     }
 
     #[test]
