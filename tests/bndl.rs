@@ -381,8 +381,9 @@ async fn after_a_crash_calls_go_to_the_new_process_and_never_of_those_who_meant_
             let never = stub.never().send();
             old.runs.reaches(n_runs + 1).await;
             let mut events = client.watch();
-            // The system would close the sockets of a process; here the last handle does.
-            runtime.shutdown_background();
+            // The system would close the sockets of a process; here they are closed when the tasks that have them are gone.
+            let killed = tokio::task::spawn_blocking(move || runtime.shutdown_timeout(common::LONGEST));
+            killed.await.unwrap();
             drop(node);
             let error = never.await.unwrap_err();
             assert!(matches!(error.kind(), Kind::ConnectionLost | Kind::PeerRestarted), "{error:?}");

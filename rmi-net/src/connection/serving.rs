@@ -271,13 +271,15 @@ impl Connection {
     /// Takes what a call of the peer needs.
     fn permit(self: &Arc<Self>, id: u64, memory: usize) -> Result<RunningCall, Rejection> {
         let serving = &self.serving;
-        let admission = serving.host.admit(memory)?;
-        let n_running = serving.n_running.fetch_add(1, Ordering::AcqRel);
-        let held = serving.memory.fetch_add(memory, Ordering::AcqRel);
-        let permit = RunningCall { connection: Arc::clone(self), id, memory, _admission: admission };
+        // Only the reader adds, so what is looked at here can only have become less when it is added to.
+        let n_running = serving.n_running.load(Ordering::Acquire);
         if n_running >= self.limits.calls_per_peer() {
             return Err(Rejection::new(Kind::Busy, format!("{n_running} calls of this caller run already")));
         }
+        let admission = serving.host.admit(memory)?;
+        serving.n_running.fetch_add(1, Ordering::AcqRel);
+        let held = serving.memory.fetch_add(memory, Ordering::AcqRel);
+        let permit = RunningCall { connection: Arc::clone(self), id, memory, _admission: admission };
         if held > 0 && held + memory > self.limits.memory_per_peer() {
             return Err(Rejection::new(Kind::Busy, format!("the calls of this caller hold {held} bytes")));
         }
