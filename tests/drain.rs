@@ -159,6 +159,8 @@ async fn peers_see_it_leave() {
         let (server, _) = node("server", &[]).await;
         let (client, _) = node("client", &[&server]).await;
         client.peer("server").await.unwrap();
+        // Both ends know of it: what comes to a node that ends is turned away, and never was a peer.
+        server.peer("client").await.unwrap();
         let mut events = client.watch();
         let mut own_events = server.watch();
         server.shutdown(Duration::from_secs(5)).await;
