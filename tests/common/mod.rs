@@ -20,6 +20,11 @@ use tokio::sync::Notify;
 /// The only clock of a test.
 pub(crate) const LONGEST: Duration = Duration::from_secs(30);
 
+/// How often a test repeats itself: `few` times as a rule, `many` times where `RMI_FULL` is set.
+pub(crate) fn rounds(few: usize, many: usize) -> usize {
+    if std::env::var_os("RMI_FULL").is_some() { many } else { few }
+}
+
 /// Runs a test, for 30 s at most.
 pub(crate) async fn within<T>(test: impl Future<Output = T>) -> T {
     tokio::time::timeout(LONGEST, test).await.expect("the test took longer than 30 s")
