@@ -119,7 +119,9 @@ impl Peer {
     pub fn pinned(&self) -> Self {
         match (&self.route.target, self.info()) {
             (Target::Named(node), Some(info)) => {
-                let cached = lock(&self.route.cached).clone();
+                // The last call may have gone to the process before this one.
+                let cached = lock(&self.route.cached).upgrade().filter(|link| link.instance() == info.instance());
+                let cached = cached.map_or_else(Weak::new, |link| Arc::downgrade(&link));
                 let pinned = Self::of(Target::Pinned(Arc::clone(node), info), Arc::clone(&self.route.name), cached);
                 Self { _node: self._node.clone(), ..pinned }
             }
