@@ -223,7 +223,13 @@ async fn dial(node: Weak<NodeInner>, target: Target, addresses: Vec<String>) {
                 Err(Arc::new(DialError { address: text, source: failure.source.into() }))
             }
         };
-        if outcome.is_ok() {
+        // Where another node answers, the one that is meant may still be at the next address.
+        let is_found = match (&target, &outcome) {
+            (Target::Peer(wanted), Ok(found)) => wanted == found,
+            (Target::Seed(_), found) => found.is_ok(),
+            _ => false,
+        };
+        if is_found {
             break;
         }
     }
