@@ -18,6 +18,7 @@ mod report;
 #[doc(hidden)]
 pub mod seam;
 mod sync;
+mod tasks;
 #[doc(hidden)]
 pub mod transport;
 

@@ -25,6 +25,7 @@ use crate::limits::{ALIVE_CHECK, DIAL_TIMEOUT, Limits};
 use crate::peers::{PeerEvent, PeerInfo, PeerState, PeerTable};
 use crate::seam::Seams;
 use crate::sync::lock;
+use crate::tasks::spawn;
 
 /// Events that may wait for a slow watcher before it is told that it missed some.
 const EVENT_BACKLOG: usize = 1024;
@@ -357,10 +358,10 @@ impl NodeInner {
         }
         // Of two that the other side has dialled it alone knows which is the newer.
         for lost in admitted.lost.into_iter().filter(|lost| lost.is_dialer() || is_dialer) {
-            self.runtime.spawn(lost.wind_down_once(GoAwayReason::Duplicate));
+            spawn(&self.runtime, lost.wind_down_once(GoAwayReason::Duplicate));
         }
         if let Some(established) = admitted.established {
-            self.runtime.spawn(settle(Arc::downgrade(self), established, connection));
+            spawn(&self.runtime, settle(Arc::downgrade(self), established, connection));
         }
         self.changed();
         instance
@@ -405,7 +406,7 @@ impl NodeInner {
         let until = self.seams.clock.now().checked_add(grace);
         let links = self.with_peers(|peers| peers.links());
         let ends: Vec<_> =
-            links.into_iter().map(|link| self.runtime.spawn(link.wind_down(GoAwayReason::Shutdown, until))).collect();
+            links.into_iter().map(|link| spawn(&self.runtime, link.wind_down(GoAwayReason::Shutdown, until))).collect();
         // The addresses are free when the node has ended.
         let listening = std::mem::take(&mut *lock(&self.listening));
         for end in listening.into_iter().chain(ends) {
@@ -424,7 +425,7 @@ impl NodeInner {
     pub(super) fn stop_soon(self: &Arc<Self>) {
         if !self.is_stopping() {
             let node = Arc::clone(self);
-            self.runtime.spawn(node.shut_down(Duration::ZERO));
+            spawn(&self.runtime, node.shut_down(Duration::ZERO));
         }
     }
 }
@@ -479,9 +480,9 @@ impl Watcher for NodeInner {
         self.changed();
         let runtime = self.runtime.clone();
         if reason == GoAwayReason::Duplicate {
-            runtime.spawn(give_way(self, Arc::clone(connection)));
+            spawn(&runtime, give_way(self, Arc::clone(connection)));
         } else if reason == GoAwayReason::Idle {
-            runtime.spawn(Arc::clone(connection).wind_down_once(reason));
+            spawn(&runtime, Arc::clone(connection).wind_down_once(reason));
         }
     }
 

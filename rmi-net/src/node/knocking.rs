@@ -15,6 +15,7 @@ use crate::limits::{DIAL_TIMEOUT, IDLE_AFTER, SMALL_CLUSTER};
 use crate::peers::{DialError, Target};
 use crate::seam::{Listener, Stream};
 use crate::sync::lock;
+use crate::tasks::spawn;
 
 /// How long an accept that failed is waited for: it fails where descriptors are used up.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -23,9 +24,9 @@ const SWEEP_EVERY: Duration = Duration::from_secs(30);
 
 /// Starts the node's tasks.
 pub(super) fn run(node: &Arc<NodeInner>, listeners: Vec<Box<dyn Listener>>) {
-    let listen = |listener| node.runtime.spawn(accept(Arc::downgrade(node), listener));
+    let listen = |listener| spawn(&node.runtime, accept(Arc::downgrade(node), listener));
     lock(&node.listening).extend(listeners.into_iter().map(listen));
-    node.runtime.spawn(knock(Arc::downgrade(node)));
+    spawn(&node.runtime, knock(Arc::downgrade(node)));
 }
 
 /// Accepts connections until the node ends.
@@ -58,7 +59,7 @@ async fn accept(node: Weak<NodeInner>, mut listener: Box<dyn Listener>) {
                     tracing::debug!(node = %this.name, remote = stream.remote, "too many handshakes with one host");
                     continue;
                 };
-                this.runtime.spawn(welcome(node, stream, (permit, visit)));
+                spawn(&this.runtime, welcome(node, stream, (permit, visit)));
             }
             (Err(error), _) => {
                 failures += 1;
@@ -173,7 +174,7 @@ async fn knock(node: Weak<NodeInner>) {
         let now = clock.now();
         let (due, next) = this.with_peers(|peers| peers.due(now));
         for (target, addresses) in due {
-            this.runtime.spawn(dial(Weak::clone(&node), target, addresses));
+            spawn(&this.runtime, dial(Weak::clone(&node), target, addresses));
         }
         idle.sweep(&this, now);
         let next = next.unwrap_or(now + SWEEP_EVERY).min(now + SWEEP_EVERY);
@@ -205,7 +206,7 @@ async fn dial(node: Weak<NodeInner>, target: Target, addresses: Vec<String>) {
             }
             let stream = net.dial(&address).await.map_err(Failure::from)?;
             greet(stream, &hello, true, || Ok(())).await.map_err(|Refusal { error, farewell }| {
-                runtime.spawn(farewell.say(Arc::clone(&clock)));
+                spawn(&runtime, farewell.say(Arc::clone(&clock)));
                 Failure::from(error)
             })
         };
@@ -286,7 +287,7 @@ impl Idle {
                 _ => now,
             };
             if is_idle && now.saturating_duration_since(since) >= IDLE_AFTER && link.is_dialer() {
-                node.runtime.spawn(link.wind_down(GoAwayReason::Idle, None));
+                spawn(&node.runtime, link.wind_down(GoAwayReason::Idle, None));
             } else if is_idle {
                 seen.insert(key, (mark, since));
             }
