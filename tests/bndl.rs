@@ -466,6 +466,34 @@ async fn two_live_nodes_with_one_name_are_a_conflict_and_both_stay() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_live_nodes_with_one_name_and_one_address_do_not_evict_each_other() {
+    within(async {
+        let a = worker("twin", 1).0.listen("tcp://127.0.0.1:0").start().await.unwrap();
+        let client = Node::builder().name("client").listen("tcp://127.0.0.1:0").seeds(a.addresses()).start().await.unwrap();
+        client.peer("twin").await.unwrap();
+        let mut events = client.watch();
+        // As two containers do whose programs tell the address that they have inside.
+        let b = worker("twin", 2).0.listen("tcp://127.0.0.1:0").advertise(&a.addresses()[0]).seeds(client.addresses());
+        let b = b.start().await.unwrap();
+        let conflict = |event: &PeerEvent| {
+            matches!(event, PeerEvent::NameConflict { old, new } if (old.instance(), new.instance()) == (a.instance(), b.instance()))
+        };
+        let seen = event(&mut events, conflict).await;
+        let is_eviction = |event: &PeerEvent| matches!(event, PeerEvent::Restarted { .. } | PeerEvent::Lost(_));
+        assert!(!seen.iter().any(is_eviction), "{seen:?}");
+        let twins = client.peers().named("twin").to_peers();
+        assert_eq!(twins.len(), 2);
+        for _ in 0..100 {
+            for twin in &twins {
+                let id = if twin.instance() == Some(a.instance()) { 1 } else { 2 };
+                assert_eq!(WorkerStub::new(twin).id().await.unwrap(), id);
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_of_another_cluster_are_strangers() {
     within(async {
         let a = worker("a", 1).0.cluster("one").listen("tcp://127.0.0.1:0").start().await.unwrap();

@@ -23,7 +23,7 @@ use crate::here::Here;
 use crate::host::{Host, ServeError};
 use crate::limits::{ALIVE_CHECK, DIAL_TIMEOUT, Limits};
 use crate::peers::{PeerEvent, PeerInfo, PeerState, PeerTable};
-use crate::seam::Seams;
+use crate::seam::{Clock, Seams};
 use crate::sync::lock;
 use crate::tasks::spawn;
 
@@ -353,8 +353,8 @@ impl NodeInner {
                 other.send_peers(record.into_iter());
             }
         }
-        for old in admitted.restarted {
-            old.end_restarted();
+        for old in admitted.doubted {
+            spawn(&self.runtime, settle_namesakes(Arc::downgrade(self), old, instance));
         }
         // Of two that the other side has dialled it alone knows which is the newer.
         for lost in admitted.lost.into_iter().filter(|lost| lost.is_dialer() || is_dialer) {
@@ -433,17 +433,39 @@ impl NodeInner {
 /// A new connection has lost against an established one: if that does not answer, the new one takes its place.
 async fn settle(node: Weak<NodeInner>, established: Arc<Connection>, new: Arc<Connection>) {
     let Some(clock) = node.upgrade().map(|node| Arc::clone(&node.seams.clock)) else { return };
-    let is_alive = tokio::select! {
-        pong = established.ping() => pong.is_ok(),
-        () = clock.sleep_until(clock.now() + ALIVE_CHECK) => false,
-    };
-    if is_alive {
+    if is_alive(&established, &*clock).await {
         return new.wind_down_once(GoAwayReason::Duplicate).await;
     }
     if let Some(node) = node.upgrade() {
         node.with_peers(|peers| peers.promote(&new));
     }
     established.end_lost("the peer has made a new connection and does not answer on this one");
+}
+
+/// A process has come that has the name and the address of one that is connected: that one has ended, or both live and
+/// their programs have given them the same.
+async fn settle_namesakes(node: Weak<NodeInner>, old: Arc<Connection>, new: InstanceId) {
+    let Some(clock) = node.upgrade().map(|node| Arc::clone(&node.seams.clock)) else { return };
+    let is_alive = is_alive(&old, &*clock).await;
+    let Some(node) = node.upgrade() else { return };
+    let ended = {
+        let mut peers = lock(&node.peers);
+        let (event, ended) = peers.settle_namesakes(old.instance(), new, is_alive);
+        node.announce(event);
+        ended
+    };
+    for link in ended {
+        link.end_restarted();
+    }
+    node.changed();
+}
+
+/// Whether a ping is answered in time.
+async fn is_alive(connection: &Connection, clock: &dyn Clock) -> bool {
+    tokio::select! {
+        pong = connection.ping() => pong.is_ok(),
+        () = clock.sleep_until(clock.now() + ALIVE_CHECK) => false,
+    }
 }
 
 /// The peer has another connection that it likes better, and may know of it earlier than this side: until that one is

@@ -112,8 +112,9 @@ pub(crate) struct Admitted {
     pub(crate) lost: Vec<Arc<Connection>>,
     /// The connection that has won against the new one, if it still lives.
     pub(crate) established: Option<Arc<Connection>>,
-    /// Connections of a process that is no more.
-    pub(crate) restarted: Vec<Arc<Connection>>,
+    /// Connections of processes with the name and an address of the new one: it has taken the place of those that do
+    /// not answer, see [`PeerTable::settle_namesakes`].
+    pub(crate) doubted: Vec<Arc<Connection>>,
     /// The peer was not connected before.
     pub(crate) is_new: bool,
 }
@@ -218,7 +219,7 @@ impl PeerTable {
     pub(crate) fn admit(&mut self, link: &Arc<Connection>, now: Instant) -> Admitted {
         let instance = link.instance();
         let mut admitted =
-            Admitted { events: Vec::new(), lost: Vec::new(), established: None, restarted: Vec::new(), is_new: false };
+            Admitted { events: Vec::new(), lost: Vec::new(), established: None, doubted: Vec::new(), is_new: false };
         if !self.entries.contains_key(&instance) {
             self.insert(link.peer().clone(), PeerState::Known, Dialing::default());
         }
@@ -252,14 +253,15 @@ impl PeerTable {
         let mut is_restart = false;
         for (old, has_our_place) in namesakes {
             let Some(entry) = self.entries.get_mut(&old) else { continue };
-            if entry.state == PeerState::Connected && !has_our_place {
-                admitted.events.push(PeerEvent::NameConflict { old: entry.info(), new: info.clone() });
-                continue;
+            match entry.links.first() {
+                None => {
+                    self.entries.remove(&old);
+                    is_restart = true;
+                    admitted.events.push(PeerEvent::Restarted { old, new: info.clone() });
+                }
+                Some(link) if has_our_place => admitted.doubted.push(Arc::clone(link)),
+                Some(_) => admitted.events.push(PeerEvent::NameConflict { old: entry.info(), new: info.clone() }),
             }
-            admitted.restarted.append(&mut entry.links);
-            self.entries.remove(&old);
-            is_restart = true;
-            admitted.events.push(PeerEvent::Restarted { old, new: info.clone() });
         }
         if !is_restart {
             admitted.events.push(PeerEvent::Connected(info));
@@ -267,7 +269,23 @@ impl PeerTable {
         admitted
     }
 
-    /// Other processes with the name of this one, and whether they cannot live beside it: they had the same address.
+    /// It was asked whether `old` still lives, beside `new` which has its name and its address. Gives back the
+    /// connections of one that does not.
+    pub(crate) fn settle_namesakes(
+        &mut self,
+        old: InstanceId,
+        new: InstanceId,
+        is_alive: bool,
+    ) -> (Option<PeerEvent>, Vec<Arc<Connection>>) {
+        let (Some(before), Some(after)) = (self.get(old), self.get(new)) else { return (None, Vec::new()) };
+        if is_alive {
+            return (Some(PeerEvent::NameConflict { old: before, new: after }), Vec::new());
+        }
+        let links = self.entries.remove(&old).map(|entry| entry.links).unwrap_or_default();
+        (Some(PeerEvent::Restarted { old, new: after }), links)
+    }
+
+    /// Other processes with the name of this one, and whether they had one of its addresses.
     fn namesakes(&self, info: &PeerInfo) -> Vec<(InstanceId, bool)> {
         let shares_address =
             |entry: &Entry| entry.record.addresses.iter().any(|address| info.addresses().contains(address));
