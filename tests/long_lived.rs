@@ -2,12 +2,15 @@
 
 mod common;
 
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::{Counter, until_quiet, within};
-use rmi::{Blob, Kind, Limits, Node, Peer, args, rmi_node};
+use rmi::{Address, Blob, Kind, Limits, Node, Peer, args, rmi_node};
+use rmi_net::seam::{BoxFuture, Listener, Net, Seams, Stream, SystemClock, SystemRng};
+use rmi_net::transport::SystemNet;
 use tokio::sync::Notify;
 
 struct Store {
@@ -100,6 +103,53 @@ fn idle_connections_live_on() {
         events.next().await;
         let event = tokio::time::timeout(Duration::from_secs(1800), events.next()).await;
         assert!(event.is_err(), "{event:?}");
+    });
+}
+
+/// A network in which some addresses cannot be reached for a while.
+#[derive(Debug)]
+struct Doors {
+    closed: Arc<AtomicBool>,
+}
+
+impl Net for Doors {
+    fn dial<'a>(&'a self, address: &'a Address) -> BoxFuture<'a, io::Result<Stream>> {
+        let is_closed = address.to_string().contains("closed") && self.closed.load(Ordering::SeqCst);
+        if is_closed { Box::pin(async { Err(io::ErrorKind::TimedOut.into()) }) } else { SystemNet.dial(address) }
+    }
+
+    fn listen<'a>(&'a self, address: &'a Address) -> BoxFuture<'a, io::Result<(Box<dyn Listener>, Address)>> {
+        SystemNet.listen(address)
+    }
+}
+
+#[test]
+fn nodes_that_have_given_each_other_up_hear_of_each_other_again() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let closed = Arc::new(AtomicBool::new(true));
+        let start = |name: &str| {
+            let seams = Seams {
+                net: Arc::new(Doors { closed: Arc::clone(&closed) }),
+                clock: Arc::new(SystemClock::new(tokio::runtime::Handle::current())),
+                rng: Arc::new(SystemRng::default()),
+            };
+            let node = Node::builder().name(name).listen(format!("mem://{name}").as_str()).seed("mem://open");
+            node.seams(seams).start()
+        };
+        let open = start("open").await.unwrap();
+        let (a, b) = (start("closed-a").await.unwrap(), start("closed-b").await.unwrap());
+        open.peers().wait_for(|peers| peers.connected() == 2).await.unwrap();
+        a.peers().wait_for(|peers| peers.len() == 2).await.unwrap();
+        for node in [&a, &b] {
+            let given_up = node.peers().wait_for(|peers| peers.len() == 1).with_timeout(Duration::from_secs(300));
+            given_up.await.unwrap();
+        }
+        closed.store(false, Ordering::SeqCst);
+        for node in [&a, &b] {
+            let found = node.peers().wait_for(|peers| peers.connected() == 2).with_timeout(Duration::from_secs(120));
+            found.await.unwrap();
+        }
     });
 }
 

@@ -368,7 +368,7 @@ impl NodeInner {
     }
 
     /// Tells a peer whom this node is connected to.
-    fn tell_peers(&self, connection: &Connection, told: &[Arc<NodeRecord>]) {
+    pub(super) fn tell_peers(&self, connection: &Connection, told: &[Arc<NodeRecord>]) {
         let others: Vec<&NodeRecord> =
             told.iter().map(|record| &**record).filter(|record| record.instance != connection.instance()).collect();
         connection.send_peers(others.into_iter());

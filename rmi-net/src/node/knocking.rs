@@ -19,7 +19,7 @@ use crate::tasks::spawn;
 
 /// How long an accept that failed is waited for: it fails where descriptors are used up.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How often idle connections are looked for.
+/// How often idle connections are looked for, and a peer is told again whom this node knows.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 
 /// Starts the node's tasks.
@@ -164,7 +164,7 @@ fn host_of(ip: IpAddr) -> IpAddr {
 
 /// Dials whom the table of peers wants dialled, until the node ends.
 async fn knock(node: Weak<NodeInner>) {
-    let mut idle = Idle::default();
+    let (mut idle, mut reminders) = (Idle::default(), Reminders::default());
     loop {
         let Some(this) = node.upgrade() else { return };
         if this.is_stopping() {
@@ -177,6 +177,7 @@ async fn knock(node: Weak<NodeInner>) {
             spawn(&this.runtime, dial(Weak::clone(&node), target, addresses));
         }
         idle.sweep(&this, now);
+        reminders.send(&this, now);
         let next = next.unwrap_or(now + SWEEP_EVERY).min(now + SWEEP_EVERY);
         let knock = this.knock.notified();
         tokio::select! {
@@ -261,6 +262,30 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for Failure {
             Some(HandshakeError::SelfConnect | HandshakeError::Refused { reason: GoAwayReason::SelfConnect, .. })
         );
         Self { source: error, is_self }
+    }
+}
+
+/// Tells one peer after the other whom this node is connected to, so that nodes that have missed each other, or have given
+/// each other up, hear of each other again.
+#[derive(Default)]
+struct Reminders {
+    next_at: Option<Instant>,
+    last: Option<InstanceId>,
+}
+
+impl Reminders {
+    fn send(&mut self, node: &Arc<NodeInner>, now: Instant) {
+        if self.next_at.is_some_and(|at| now < at) {
+            return;
+        }
+        let is_first = self.next_at.replace(now + SWEEP_EVERY).is_none();
+        let (links, told) = node.with_peers(|peers| (peers.links(), peers.told()));
+        // The links are ordered by instance.
+        let next = links.iter().find(|link| Some(link.instance()) > self.last).or(links.first());
+        if let Some(link) = next.filter(|_| !is_first) {
+            self.last = Some(link.instance());
+            node.tell_peers(link, &told);
+        }
     }
 }
 
