@@ -173,7 +173,7 @@ impl Host {
                     .values()
                     .filter(|method| method.descriptor.name() == name && method.service_name() != BUILT_IN)
                     .collect();
-                found.sort_by(|a, b| a.full_name.cmp(&b.full_name));
+                found.sort_unstable_by(|a, b| a.full_name.cmp(&b.full_name));
                 match found.as_slice() {
                     [] => {
                         let methods = services.methods.values();

@@ -391,7 +391,7 @@ impl NodeInner {
                 }
             })
             .collect();
-        connections.sort_by(|a, b| (&a.peer, a.instance).cmp(&(&b.peer, b.instance)));
+        connections.sort_unstable_by(|a, b| (&a.peer, a.instance).cmp(&(&b.peer, b.instance)));
         Snapshot { connections }
     }
 

@@ -36,8 +36,8 @@ impl Peers {
             }
         }
         let by_name = |a: &PeerInfo, b: &PeerInfo| (a.name(), a.instance()).cmp(&(b.name(), b.instance()));
-        members.sort_by(by_name);
-        clients.sort_by(by_name);
+        members.sort_unstable_by(by_name);
+        clients.sort_unstable_by(by_name);
         Self { node, members, clients }
     }
 

@@ -382,7 +382,7 @@ impl PeerTable {
         let mut n_left = MOST_HEARSAY_DIALS.saturating_sub(self.entries.values().filter(is_hearsay_dial).count());
         let mut entries: Vec<_> = self.entries.iter_mut().collect();
         // Whoever has waited longest is first.
-        entries.sort_by_key(|(_, entry)| entry.dialing.next_at);
+        entries.sort_unstable_by_key(|(instance, entry)| (entry.dialing.next_at, **instance));
         for (instance, entry) in entries {
             let can_be = !entry.dialing.is_running && !entry.record.addresses.is_empty() && entry.link().is_none();
             let is_wanted = match entry.state {
