@@ -106,6 +106,45 @@ fn idle_connections_live_on() {
     });
 }
 
+#[test]
+fn idle_connections_of_a_large_cluster_are_closed_and_made_again_when_they_are_needed() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let hub = Node::builder().name("hub").listen("mem://large-hub").start().await.unwrap();
+        let mut nodes = Vec::new();
+        for idx in 0..36 {
+            let node = Node::builder().name(format!("n{idx}")).listen(format!("mem://large-{idx}").as_str());
+            nodes.push(node.seeds(hub.addresses()).serve(store()).start().await.unwrap());
+        }
+        let caller = Node::builder().name("caller").listen("mem://large-caller").seeds(hub.addresses());
+        let caller = caller.start().await.unwrap();
+        caller.peers().wait_for(|peers| peers.len() == 37).await.unwrap();
+        let call = async |idx: usize| {
+            let peer = caller.peer(format!("n{idx}")).await.unwrap();
+            assert_eq!(peer.invoke::<i64>("Store.one", args![]).await.unwrap(), 1);
+        };
+        for idx in 0..36 {
+            call(idx).await;
+        }
+        let dialled = || caller.snapshot().connections.iter().filter(|link| link.is_dialer).count();
+        assert!(dialled() > 32, "{:?}", caller.snapshot());
+        // The one that is called now and then stays.
+        let busy = async {
+            loop {
+                call(0).await;
+                tokio::time::sleep(Duration::from_secs(60)).await;
+            }
+        };
+        let closed = caller.peers().wait_for(|peers| peers.connected() < 32).with_timeout(Duration::from_secs(600));
+        tokio::select! {
+            closed = closed.into_future() => drop(closed.unwrap()),
+            () = busy => {}
+        }
+        assert!(caller.peer("n0").await.unwrap().is_connected());
+        call(35).await;
+    });
+}
+
 /// A network in which some addresses cannot be reached for a while.
 #[derive(Debug)]
 struct Doors {

@@ -108,6 +108,16 @@ impl Connection {
         Ok(next)
     }
 
+    /// How long it has been seen with neither calls nor bytes in either direction. Whoever looks seldom sees less.
+    pub(crate) fn idle_for(&self, now: Instant) -> Duration {
+        let is_idle = self.load() == (0, 0, 0);
+        let mut state = lock(&self.state);
+        let mark = state.pending.last_id().wrapping_add(state.last_request);
+        let since = state.idle.filter(|(before, _)| is_idle && *before == mark).map_or(now, |(_, since)| since);
+        state.idle = is_idle.then_some((mark, since));
+        now.saturating_duration_since(since)
+    }
+
     fn next_look(&self, now: Instant, silence: Instant) -> Instant {
         let running = self.serving.earliest();
         let mut state = lock(&self.state);

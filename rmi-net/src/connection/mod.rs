@@ -128,6 +128,8 @@ struct State {
     /// Pongs that somebody waits for: the next id, and the ids that came back.
     next_ping: u64,
     last_pong: u64,
+    /// Since when it has been seen without a call, and a mark that changes with every call.
+    idle: Option<(u64, Instant)>,
     /// When the peer was last heard before the last ping that asked whether it lives, in milliseconds as `heard_at`.
     pinged_for: Option<u64>,
     ended: Option<Ended>,
@@ -206,6 +208,7 @@ impl Connection {
                 dropped_answers: Vec::new(),
                 next_ping: 1,
                 last_pong: 0,
+                idle: None,
                 pinged_for: None,
                 ended: None,
             }),
@@ -286,13 +289,6 @@ impl Connection {
     pub(crate) fn load(&self) -> (usize, usize, u64) {
         let state = lock(&self.state);
         (state.pending.len(), self.serving.n_running(), state.outgoing.n_bytes())
-    }
-
-    /// Whether it has neither calls nor bytes in either direction, and a mark that changes with every call.
-    pub(crate) fn idle_mark(&self) -> (bool, u64) {
-        let is_idle = self.load() == (0, 0, 0);
-        let state = lock(&self.state);
-        (is_idle, state.pending.last_id().wrapping_add(state.last_request))
     }
 
     /// Ends the connection because its process is no more: another has its place.

@@ -1,6 +1,5 @@
 //! Who comes, and whom to go to: the tasks that accept and dial.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
@@ -116,8 +115,8 @@ async fn welcome(node: Weak<NodeInner>, stream: Stream, place: impl Send) {
     }
 }
 
-/// How many handshakes go on with each host. Where there is no entry it is none.
-pub(super) type Visits = Mutex<BTreeMap<IpAddr, usize>>;
+/// The hosts with which handshakes go on, one entry for each handshake.
+pub(super) type Visits = Mutex<Vec<IpAddr>>;
 
 /// One handshake with a host; it counts until it is dropped.
 struct Visit {
@@ -133,11 +132,10 @@ impl Visit {
         let host = host.filter(|host| !host.is_loopback());
         if let Some(host) = host {
             let mut visits = lock(visits);
-            let n = visits.get(&host).copied().unwrap_or(0);
-            if n >= most.div_ceil(2) {
+            if visits.iter().filter(|other| **other == host).count() >= most.div_ceil(2) {
                 return None;
             }
-            visits.insert(host, n + 1);
+            visits.push(host);
         }
         Some(Self { visits: Arc::clone(visits), host })
     }
@@ -147,9 +145,8 @@ impl Drop for Visit {
     fn drop(&mut self) {
         let Some(host) = self.host else { return };
         let mut visits = lock(&self.visits);
-        match visits.get_mut(&host) {
-            Some(n) if *n > 1 => *n -= 1,
-            _ => _ = visits.remove(&host),
+        if let Some(idx) = visits.iter().position(|other| *other == host) {
+            visits.swap_remove(idx);
         }
     }
 }
@@ -164,7 +161,7 @@ fn host_of(ip: IpAddr) -> IpAddr {
 
 /// Dials whom the table of peers wants dialled, until the node ends.
 async fn knock(node: Weak<NodeInner>) {
-    let (mut idle, mut reminders) = (Idle::default(), Reminders::default());
+    let mut reminders = Reminders::default();
     loop {
         let Some(this) = node.upgrade() else { return };
         if this.is_stopping() {
@@ -176,7 +173,7 @@ async fn knock(node: Weak<NodeInner>) {
         for (target, addresses) in due {
             spawn(&this.runtime, dial(Weak::clone(&node), target, addresses));
         }
-        idle.sweep(&this, now);
+        close_idle(&this, now);
         reminders.send(&this, now);
         let next = next.unwrap_or(now + SWEEP_EVERY).min(now + SWEEP_EVERY);
         let knock = this.knock.notified();
@@ -289,35 +286,16 @@ impl Reminders {
     }
 }
 
-/// Finds connections on which nothing has happened for a long time, where there are many.
-#[derive(Default)]
-struct Idle {
-    /// When a connection was first seen without a call since the mark, by its address in memory.
-    seen: BTreeMap<(InstanceId, usize), (u64, Instant)>,
-}
-
-impl Idle {
-    fn sweep(&mut self, node: &Arc<NodeInner>, now: Instant) {
-        let (links, is_large) = node.with_peers(|peers| (peers.links(), peers.is_large()));
-        if !is_large || links.len() <= SMALL_CLUSTER {
-            self.seen.clear();
-            return;
+/// Closes connections on which nothing has happened for a long time, where there are many.
+fn close_idle(node: &Arc<NodeInner>, now: Instant) {
+    let (links, is_large) = node.with_peers(|peers| (peers.links(), peers.is_large()));
+    if !is_large || links.len() <= SMALL_CLUSTER {
+        return;
+    }
+    for link in links.into_iter().filter(|link| link.is_dialer()) {
+        if link.idle_for(now) >= IDLE_AFTER {
+            spawn(&node.runtime, link.wind_down(GoAwayReason::Idle, None));
         }
-        let mut seen = BTreeMap::new();
-        for link in links {
-            let key = (link.instance(), Arc::as_ptr(&link) as usize);
-            let (is_idle, mark) = link.idle_mark();
-            let since = match self.seen.get(&key) {
-                Some((before, since)) if *before == mark => *since,
-                _ => now,
-            };
-            if is_idle && now.saturating_duration_since(since) >= IDLE_AFTER && link.is_dialer() {
-                spawn(&node.runtime, link.wind_down(GoAwayReason::Idle, None));
-            } else if is_idle {
-                seen.insert(key, (mark, since));
-            }
-        }
-        self.seen = seen;
     }
 }
 

@@ -73,6 +73,7 @@ pub(crate) struct DialError {
 
 #[derive(Debug)]
 struct Seed {
+    address: Address,
     dialing: Dialing,
     /// Whom it led to. It is not knocked on while that one is connected.
     leads_to: Option<InstanceId>,
@@ -124,15 +125,25 @@ pub(crate) struct PeerTable {
     ours: InstanceId,
     our_addresses: Vec<String>,
     entries: BTreeMap<InstanceId, Entry>,
-    seeds: BTreeMap<Address, Seed>,
+    seeds: Vec<Seed>,
     next_age: u64,
     most_peers: usize,
 }
 
 impl PeerTable {
     pub(crate) fn new(ours: InstanceId, our_addresses: Vec<String>, seeds: Vec<Address>, most_peers: usize) -> Self {
-        let seeds = seeds.into_iter().map(|address| (address, Seed { dialing: Dialing::default(), leads_to: None }));
-        Self { ours, our_addresses, entries: BTreeMap::new(), seeds: seeds.collect(), next_age: 0, most_peers }
+        let mut table =
+            Self { ours, our_addresses, entries: BTreeMap::new(), seeds: Vec::new(), next_age: 0, most_peers };
+        for address in seeds {
+            if table.seed(&address).is_none() {
+                table.seeds.push(Seed { address, dialing: Dialing::default(), leads_to: None });
+            }
+        }
+        table
+    }
+
+    fn seed(&mut self, address: &Address) -> Option<&mut Seed> {
+        self.seeds.iter_mut().find(|seed| seed.address == *address)
     }
 
     pub(crate) fn infos(&self) -> Vec<PeerInfo> {
@@ -363,12 +374,12 @@ impl PeerTable {
             .filter(|e| e.state == PeerState::Connected)
             .flat_map(|e| &e.record.addresses)
             .collect();
-        for (address, seed) in &mut self.seeds {
-            let text = address.to_string();
+        for seed in &mut self.seeds {
+            let text = seed.address.to_string();
             let is_ours = seed.leads_to == Some(self.ours) || self.our_addresses.contains(&text);
             let is_reached = seed.leads_to.is_some_and(|peer| connected.contains(&peer)) || reached.contains(&&text);
             if !seed.dialing.is_running && !is_ours && !is_reached {
-                look(&mut seed.dialing, Target::Seed(address.clone()), &[text]);
+                look(&mut seed.dialing, Target::Seed(seed.address.clone()), &[text]);
             }
         }
         self.entries.retain(|_, entry| {
@@ -415,7 +426,7 @@ impl PeerTable {
         jitter: f64,
     ) {
         let dialing = match target {
-            Target::Seed(address) => match self.seeds.get_mut(address) {
+            Target::Seed(address) => match self.seed(address) {
                 Some(seed) => {
                     if let Ok(instance) = &outcome {
                         seed.leads_to = Some(*instance);
@@ -470,13 +481,13 @@ impl PeerTable {
 
     /// The last error of each seed that leads nowhere.
     pub(crate) fn seed_errors(&self) -> Vec<Arc<DialError>> {
-        self.seeds.values().filter_map(|seed| seed.dialing.last_error.clone()).collect()
+        self.seeds.iter().filter_map(|seed| seed.dialing.last_error.clone()).collect()
     }
 
     /// Whether all seeds were knocked on and none answered, at least `n` times each.
     pub(crate) fn seeds_failed(&self, n: u64) -> bool {
         let failed = |seed: &Seed| seed.dialing.n_ended >= n && seed.dialing.last_error.is_some();
-        !self.seeds.is_empty() && self.seeds.values().all(failed)
+        !self.seeds.is_empty() && self.seeds.iter().all(failed)
     }
 
     /// Empties the table: the node ends. Gives back the connections.
