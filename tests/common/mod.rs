@@ -4,6 +4,8 @@
 // Each test binary uses its own part of it.
 #![allow(dead_code)]
 
+pub(crate) mod proxy;
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
