@@ -200,6 +200,47 @@ async fn shutting_down_twice_does_no_harm() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_shutdown_waits_for_the_first() {
+    within(async {
+        let (server, counting) = node("server", &[]).await;
+        let (client, of_client) = node("client", &[&server]).await;
+        let call = CountingStub::new(client.peer("server").await.unwrap()).call_back().send();
+        counting.runs.reaches(1).await;
+        let grace = Duration::from_secs(20);
+        let first = tokio::spawn(server.shutdown(grace).into_future());
+        until("the client has heard of it", || !client.snapshot().connections[0].takes_calls).await;
+        let mut second = server.clone().shutdown(Duration::ZERO).into_future();
+        let waited = tokio::time::timeout(Duration::from_millis(50), &mut second).await;
+        assert!(waited.is_err() && !first.is_finished(), "a method still runs");
+        of_client.dropped.add();
+        second.await;
+        // The call that held both up was answered, and nothing of the node is left.
+        assert_eq!(server.snapshot().connections.len(), 0);
+        assert_eq!(call.await.unwrap(), 1);
+        first.await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shutdown_that_has_begun_goes_on_when_nobody_waits_for_it() {
+    within(async {
+        let (server, _) = node("server", &[]).await;
+        let (client, _) = node("client", &[&server]).await;
+        client.peer("server").await.unwrap();
+        server.peer("client").await.unwrap();
+        let mut own_events = server.watch();
+        let mut shutdown = server.shutdown(Duration::from_secs(5)).into_future();
+        std::future::poll_fn(|context| std::task::Poll::Ready(shutdown.as_mut().poll(context).is_ready())).await;
+        drop(shutdown);
+        while own_events.next().await.is_some() {}
+        client.peers().wait_for(|peers| peers.is_empty()).await.unwrap();
+        until("the listener is closed", || std::net::TcpStream::connect(host_port(&server)).is_err()).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_drop_of_the_last_handle_stops_the_node() {
     within(async {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();

@@ -61,6 +61,8 @@ pub(crate) struct NodeInner {
     /// Handshakes that came to nothing, and whose other ends are being told why.
     pub(super) farewells: Arc<Semaphore>,
     is_stopping: AtomicBool,
+    /// Once the node has begun to end: a channel whose other end the task holds that ends it.
+    ending: Mutex<Option<watch::Receiver<()>>>,
     /// Told when the node begins to end.
     pub(super) stopping: Notify,
     /// The tasks that have the listeners.
@@ -155,6 +157,7 @@ impl NodeInner {
                 visits: Arc::default(),
                 farewells: Arc::new(Semaphore::new(limits.handshakes())),
                 is_stopping: AtomicBool::new(false),
+                ending: Mutex::default(),
                 stopping: Notify::new(),
                 listening: Mutex::default(),
                 owned_runtime: Mutex::new(None),
@@ -395,11 +398,31 @@ impl NodeInner {
         Snapshot { connections }
     }
 
-    /// Ends the node. The second one to call waits for nothing.
+    /// Ends the node, or waits for the end that has begun already.
     pub(super) async fn shut_down(self: Arc<Self>, grace: Duration) {
-        if self.is_stopping.swap(true, Ordering::AcqRel) {
-            return;
+        let mut ending = self.begin_to_end(grace);
+        // The other end is gone when the node has ended, or its runtime has, and with it the node.
+        while ending.changed().await.is_ok() {}
+    }
+
+    /// Starts the task that ends the node, unless it was started before: it goes on whether somebody waits for it or not.
+    fn begin_to_end(self: &Arc<Self>, grace: Duration) -> watch::Receiver<()> {
+        let mut ending = lock(&self.ending);
+        if let Some(ending) = &*ending {
+            return ending.clone();
         }
+        let (ended, receiver) = watch::channel(());
+        *ending = Some(receiver.clone());
+        self.is_stopping.store(true, Ordering::Release);
+        let node = Arc::clone(self);
+        spawn(&self.runtime, async move {
+            node.end(grace).await;
+            drop(ended);
+        });
+        receiver
+    }
+
+    async fn end(&self, grace: Duration) {
         self.stopping.notify_waiters();
         self.knock.notify_one();
         self.changed();
@@ -424,8 +447,7 @@ impl NodeInner {
     /// Ends the node without waiting.
     pub(super) fn stop_soon(self: &Arc<Self>) {
         if !self.is_stopping() {
-            let node = Arc::clone(self);
-            spawn(&self.runtime, node.shut_down(Duration::ZERO));
+            self.begin_to_end(Duration::ZERO);
         }
     }
 }

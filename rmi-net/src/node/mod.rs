@@ -154,7 +154,8 @@ impl Node {
     /// Ends the node in peace: no new calls, the accepted ones end and are answered, then the connections close.
     ///
     /// What has not ended after `grace` is cancelled, and its callers are told. Await it, or
-    /// [`wait`](Shutdown::wait) on a thread that is not async. Shutting down twice does no harm.
+    /// [`wait`](Shutdown::wait) on a thread that is not async. Who shuts down a node that ends already waits for its end
+    /// too; the grace of the first holds. An end that has begun goes on, also if nobody waits for it any more.
     pub fn shutdown(&self, grace: Duration) -> Shutdown {
         Shutdown { node: Arc::clone(&self.inner), grace }
     }
