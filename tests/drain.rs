@@ -4,7 +4,8 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{Counter, Raw, host_port, until, within};
+use common::proxy::{Pieces, Proxy, Way};
+use common::{Counter, Raw, host_port, rounds, until, within};
 use rmi::{Blob, Class, Kind, Node, Peer, PeerEvent, args, rmi_node};
 use rmi_core::frame::{GoAway, GoAwayReason, frame_type};
 use rmi_core::hello::PeerLimits;
@@ -34,6 +35,11 @@ impl Counting {
         blob
     }
 
+    async fn answer(&self, n_bytes: usize) -> Blob {
+        self.runs.add();
+        Blob::from(vec![7; n_bytes])
+    }
+
     async fn never(&self) {
         let _on_drop = self.dropped.on_drop();
         self.runs.add();
@@ -59,43 +65,80 @@ async fn node(name: &str, seeds: &[&Node]) -> (Node, Counting) {
     (node.start().await.unwrap(), counting)
 }
 
+/// What a round of calls came to, until the node took no more.
+struct Drained {
+    n_answers: usize,
+    /// Why each caller was turned away.
+    refusals: Vec<Kind>,
+    n_runs: usize,
+}
+
+/// Shuts a node down while 16 callers call without pause, over this network.
+async fn drain_under_load(round: usize, network: Option<fn(&Proxy)>) -> Drained {
+    let (server, counting) = node("server", &[]).await;
+    let proxy = Proxy::to(&host_port(&server)).await;
+    let seed = match network {
+        Some(network) => {
+            network(&proxy);
+            proxy.url()
+        }
+        None => server.addresses()[0].to_string(),
+    };
+    let client = Node::builder().name("client").seed(seed).start().await.unwrap();
+    let stub = CountingStub::new(client.peer("server").await.unwrap());
+    let mut callers = tokio::task::JoinSet::new();
+    for n in 0..16 {
+        let stub = stub.clone();
+        callers.spawn(async move {
+            let mut n_answers = 0;
+            loop {
+                let result = match n % 4 {
+                    0 => stub.run_blocking().await.map(drop),
+                    1 => stub.run_large(Blob::from(vec![0; 150 << 10])).await.map(drop),
+                    2 => stub.answer(300 << 10).await.map(|blob| assert_eq!(blob.len(), 300 << 10)),
+                    _ => stub.run().await.map(drop),
+                };
+                match result {
+                    Ok(()) => n_answers += 1,
+                    Err(error) => return (n_answers, error),
+                }
+            }
+        });
+    }
+    counting.runs.reaches(40 + round % 10 * 37).await;
+    server.shutdown(Duration::from_secs(20)).await;
+    let mut drained = Drained { n_answers: 0, refusals: Vec::new(), n_runs: 0 };
+    while let Some(caller) = callers.join_next().await {
+        let (n, error) = caller.unwrap();
+        assert_eq!(error.class(), Class::NotExecuted, "round {round}: {error:?}");
+        drained.refusals.push(error.kind());
+        drained.n_answers += n;
+    }
+    drained.n_runs = counting.runs.get();
+    drained
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_call_that_was_accepted_is_answered() {
-    within(async {
-        for round in 0..10 {
-            let (server, counting) = node("server", &[]).await;
-            let (client, _) = node("client", &[&server]).await;
-            let stub = CountingStub::new(client.peer("server").await.unwrap());
-            let mut callers = tokio::task::JoinSet::new();
-            for n in 0..16 {
-                let stub = stub.clone();
-                callers.spawn(async move {
-                    let mut n_answers = 0;
-                    loop {
-                        let result = match n % 4 {
-                            0 => stub.run_blocking().await.map(drop),
-                            1 => stub.run_large(Blob::from(vec![0; 150 << 10])).await.map(drop),
-                            _ => stub.run().await.map(drop),
-                        };
-                        match result {
-                            Ok(()) => n_answers += 1,
-                            Err(error) => return (n_answers, error),
-                        }
-                    }
-                });
-            }
-            counting.runs.reaches(100 + round * 37).await;
-            server.shutdown(Duration::from_secs(10)).await;
-            let mut n_answers = 0;
-            while let Some(caller) = callers.join_next().await {
-                let (n, error) = caller.unwrap();
-                assert_eq!(error.class(), Class::NotExecuted, "round {round}: {error:?}");
-                n_answers += n;
-            }
-            assert_eq!(n_answers, counting.runs.get(), "round {round}: answers and runs");
+    let networks: [Option<fn(&Proxy)>; 4] = [
+        None,
+        // Large answers stand in the sockets while calls go on to come in: what is closed has unread input.
+        Some(|proxy| proxy.throttle(Way::Back, 100 << 20)),
+        // What crosses the goaway is on its way for long.
+        Some(|proxy| [Way::Out, Way::Back].into_iter().for_each(|way| proxy.delay(way, Duration::from_millis(5)))),
+        Some(|proxy| [Way::Out, Way::Back].into_iter().for_each(|way| proxy.split(way, Pieces::Random(2000, 3)))),
+    ];
+    let mut refusals = std::collections::BTreeMap::new();
+    let (mut n_answers, n_rounds) = (0, rounds(16, 1000));
+    for round in 0..n_rounds {
+        let drained = within(drain_under_load(round, networks[round % networks.len()])).await;
+        assert_eq!(drained.n_answers, drained.n_runs, "round {round}: answers and runs");
+        n_answers += drained.n_answers;
+        for kind in drained.refusals {
+            *refusals.entry(format!("{kind:?}")).or_insert(0) += 1;
         }
-    })
-    .await;
+    }
+    println!("{n_rounds} rounds, {n_answers} calls answered, turned away: {refusals:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
