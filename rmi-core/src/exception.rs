@@ -365,16 +365,14 @@ fn tell(Place { kind, class, node, .. }: &Place) -> String {
     format!("{happened} ({class})")
 }
 
-impl<E> InvocationException<E> {
-    /// The exception that arrived in a response.
-    ///
-    /// `receive` makes the cause of what the method raised: typed, if it can.
-    pub(crate) fn from_exception(
+// Not in the exception's own methods: compiled once, not for each type of cause.
+impl Inner {
+    fn of_exception(
         exception: Exception,
         peer: &str,
         method: &str,
         receive: fn(RemoteError) -> Box<dyn Error + Send + Sync>,
-    ) -> Self {
+    ) -> Box<Self> {
         let Exception { kind, class, retry_after, .. } = exception;
         let node = if exception.node.is_empty() { peer } else { exception.node.as_str() }.to_owned();
         let mut place = Place { node, method: method.to_owned(), kind, class };
@@ -393,15 +391,33 @@ impl<E> InvocationException<E> {
             .into_iter()
             .rev()
             .fold(innermost, |origin, place| Origin { place, below: Below::Hop(Box::new(Hop(origin))) });
-        Self { inner: Box::new(Inner { retry_after, origin }), cause: PhantomData }
+        Box::new(Self { retry_after, origin })
+    }
+
+    fn of_call_error(error: CallError, peer: &str, method: &str) -> Box<Self> {
+        let CallError { kind, class, retry_after, .. } = error;
+        let place = Place { node: peer.to_owned(), method: method.to_owned(), kind, class };
+        let origin = Origin { place, below: Below::Cause { error: Box::new(error), arrived: None } };
+        Box::new(Self { retry_after, origin })
+    }
+}
+
+impl<E> InvocationException<E> {
+    /// The exception that arrived in a response.
+    ///
+    /// `receive` makes the cause of what the method raised: typed, if it can.
+    pub(crate) fn from_exception(
+        exception: Exception,
+        peer: &str,
+        method: &str,
+        receive: fn(RemoteError) -> Box<dyn Error + Send + Sync>,
+    ) -> Self {
+        Self { inner: Inner::of_exception(exception, peer, method, receive), cause: PhantomData }
     }
 
     /// The exception of a call that this side gave up.
     pub(crate) fn from_call_error(error: CallError, peer: &str, method: &str) -> Self {
-        let CallError { kind, class, retry_after, .. } = error;
-        let place = Place { node: peer.to_owned(), method: method.to_owned(), kind, class };
-        let origin = Origin { place, below: Below::Cause { error: Box::new(error), arrived: None } };
-        Self { inner: Box::new(Inner { retry_after, origin }), cause: PhantomData }
+        Self { inner: Inner::of_call_error(error, peer, method), cause: PhantomData }
     }
 
     /// What happened.

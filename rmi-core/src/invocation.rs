@@ -98,7 +98,7 @@ impl<T, E> Invocation<T, E> {
     /// So several calls can be under way before the first is awaited. Dropping the future cancels the call.
     pub fn send(self) -> InvocationFuture<T, E> {
         let mut future = self.into_unsent();
-        future.start();
+        future.call.start();
         future
     }
 
@@ -118,12 +118,12 @@ impl<T, E> Invocation<T, E> {
 
     fn into_unsent(mut self) -> InvocationFuture<T, E> {
         self.request.scope = Scope::current().map(Scope::handed_on);
-        InvocationFuture {
+        let call = Underway {
             target: self.request.target.clone(),
             transport: self.transport,
             state: State::Unsent(self.request),
-            types: PhantomData,
-        }
+        };
+        InvocationFuture { call, types: PhantomData }
     }
 }
 
@@ -148,10 +148,15 @@ impl<T, E> fmt::Debug for Invocation<T, E> {
 /// The answer of an [`Invocation`] that was sent or is being awaited. Dropping it cancels the call.
 #[must_use = "dropping the answer of a call cancels the call: await it"]
 pub struct InvocationFuture<T, E = RemoteError> {
+    call: Underway,
+    types: PhantomData<fn() -> (T, E)>,
+}
+
+/// A call under way, whatever it returns or raises: compiled once, not for each type.
+struct Underway {
     transport: Arc<dyn Transport>,
     target: Target,
     state: State,
-    types: PhantomData<fn() -> (T, E)>,
 }
 
 // The request is large because it holds the encoded arguments, which is what spares the allocation.
@@ -164,7 +169,7 @@ enum State {
     Done,
 }
 
-impl<T, E> InvocationFuture<T, E> {
+impl Underway {
     fn start(&mut self) {
         if let State::Unsent(request) = std::mem::replace(&mut self.state, State::Done) {
             let started = match request.args.error() {
@@ -175,29 +180,80 @@ impl<T, E> InvocationFuture<T, E> {
         }
     }
 
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
+        loop {
+            match &mut self.state {
+                State::Unsent(_) => self.start(),
+                State::Starting(future) => match future.as_mut().poll(context) {
+                    Poll::Ready(started) => self.state = State::from(started),
+                    Poll::Pending => return Poll::Pending,
+                },
+                State::Sent(ticket) => {
+                    let outcome = ticket.poll(context);
+                    if outcome.is_ready() {
+                        self.state = State::Done;
+                    }
+                    return outcome;
+                }
+                State::Ended(_) => {
+                    let State::Ended(outcome) = std::mem::replace(&mut self.state, State::Done) else { continue };
+                    return Poll::Ready(outcome);
+                }
+                // Polled again after it was ready, which nobody may do.
+                State::Done => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Whether this thread may be blocked until the call has ended; if not, why.
+    fn check_wait(&self, scope: Option<&Scope>) -> Result<(), CallError> {
+        if scope.is_some_and(Scope::may_block) || self.transport.may_block() {
+            return Ok(());
+        }
+        let message = "this thread belongs to an async runtime: write `.await` instead of `.wait()`, or, where \
+                       the thread may block, `Handle::current().block_on(invocation.into_future())`";
+        let class = if matches!(self.state, State::Unsent(_)) { Class::NotExecuted } else { Class::MaybeExecuted };
+        Err(CallError::new(Kind::WouldBlock, message).with_class(class))
+    }
+
+    /// Blocks this thread until the call has ended, or the method that waits for it is cancelled.
+    fn block_on(&mut self, scope: Option<&Scope>) -> Outcome {
+        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        let mut context = Context::from_waker(&waker);
+        let cancellation = scope.and_then(Scope::cancellation);
+        let _slot = scope.and_then(Scope::lend_slot);
+        loop {
+            if let Poll::Ready(outcome) = self.poll(&mut context) {
+                if let Some(cancellation) = cancellation {
+                    cancellation.forget(&waker);
+                }
+                return outcome;
+            }
+            if cancellation.is_some_and(|cancellation| cancellation.poll_cancelled(&mut context).is_ready()) {
+                let message = "the method that waits for it was cancelled";
+                return Err(CallError::new(Kind::Cancelled, message));
+            }
+            std::thread::park();
+        }
+    }
+}
+
+impl<T, E> InvocationFuture<T, E> {
     /// Blocks this thread until the answer is here. See [`Invocation::wait`].
     ///
     /// # Errors
     /// As there. A call that was sent, and is then waited for where that is an error, is cancelled.
-    pub fn wait(self) -> Result<T, InvocationException<E>>
+    pub fn wait(mut self) -> Result<T, InvocationException<E>>
     where
         T: DeserializeOwned,
         E: RemoteCause,
     {
         let scope = Scope::current();
-        let may_block = scope.as_ref().is_some_and(Scope::may_block) || self.transport.may_block();
-        if !may_block {
-            let message = "this thread belongs to an async runtime: write `.await` instead of `.wait()`, or, where \
-                           the thread may block, `Handle::current().block_on(invocation.into_future())`";
-            let class = if matches!(self.state, State::Unsent(_)) { Class::NotExecuted } else { Class::MaybeExecuted };
-            return Err(self.gave_up(CallError::new(Kind::WouldBlock, message).with_class(class)));
-        }
-        block_on(self, scope)
-    }
-
-    #[cold]
-    fn gave_up(&self, error: CallError) -> InvocationException<E> {
-        InvocationException::from_call_error(error, &self.transport.peer_name(), &self.target.to_string())
+        let outcome = match self.call.check_wait(scope.as_ref()) {
+            Ok(()) => self.call.block_on(scope.as_ref()),
+            Err(error) => Err(error),
+        };
+        self.finish(outcome)
     }
 }
 
@@ -221,12 +277,14 @@ impl<T: DeserializeOwned, E: RemoteCause> InvocationFuture<T, E> {
             Ok(Response::Exception(exception)) => *exception,
             Err(error) => return Err(self.gave_up(error)),
         };
-        Err(InvocationException::from_exception(
-            exception,
-            &self.transport.peer_name(),
-            &self.target.to_string(),
-            E::receive,
-        ))
+        let Underway { transport, target, .. } = &self.call;
+        Err(InvocationException::from_exception(exception, &transport.peer_name(), &target.to_string(), E::receive))
+    }
+
+    #[cold]
+    fn gave_up(&self, error: CallError) -> InvocationException<E> {
+        let Underway { transport, target, .. } = &self.call;
+        InvocationException::from_call_error(error, &transport.peer_name(), &target.to_string())
     }
 }
 
@@ -235,24 +293,9 @@ impl<T: DeserializeOwned, E: RemoteCause> Future for InvocationFuture<T, E> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        loop {
-            match &mut this.state {
-                State::Unsent(_) => this.start(),
-                State::Starting(future) => match future.as_mut().poll(context) {
-                    Poll::Ready(started) => this.state = State::from(started),
-                    Poll::Pending => return Poll::Pending,
-                },
-                State::Sent(ticket) => match ticket.poll(context) {
-                    Poll::Ready(outcome) => this.state = State::Ended(outcome),
-                    Poll::Pending => return Poll::Pending,
-                },
-                State::Ended(_) => {
-                    let State::Ended(outcome) = std::mem::replace(&mut this.state, State::Done) else { continue };
-                    return Poll::Ready(this.finish(outcome));
-                }
-                // Polled again after it was ready, which nobody may do.
-                State::Done => return Poll::Pending,
-            }
+        match this.call.poll(context) {
+            Poll::Ready(outcome) => Poll::Ready(this.finish(outcome)),
+            Poll::Pending => Poll::Pending,
         }
     }
 }
@@ -260,41 +303,17 @@ impl<T: DeserializeOwned, E: RemoteCause> Future for InvocationFuture<T, E> {
 impl<T, E> fmt::Debug for InvocationFuture<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("InvocationFuture")
-            .field("peer", &self.transport.peer_name())
-            .field("method", &format_args!("{}", self.target))
+            .field("peer", &self.call.transport.peer_name())
+            .field("method", &format_args!("{}", self.call.target))
             .finish_non_exhaustive()
     }
 }
 
-/// Wakes a thread that is parked in [`block_on`].
+/// Wakes a thread that is parked in [`Underway::block_on`].
 struct Unpark(Thread);
 
 impl Wake for Unpark {
     fn wake(self: Arc<Self>) {
         self.0.unpark();
-    }
-}
-
-/// Blocks this thread until the call has ended, or the method that waits for it is cancelled.
-fn block_on<T: DeserializeOwned, E: RemoteCause>(
-    mut future: InvocationFuture<T, E>,
-    scope: Option<Scope>,
-) -> Result<T, InvocationException<E>> {
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let mut context = Context::from_waker(&waker);
-    let cancellation = scope.as_ref().and_then(Scope::cancellation);
-    let _slot = scope.as_ref().and_then(Scope::lend_slot);
-    loop {
-        if let Poll::Ready(result) = Pin::new(&mut future).poll(&mut context) {
-            if let Some(cancellation) = cancellation {
-                cancellation.forget(&waker);
-            }
-            return result;
-        }
-        if cancellation.is_some_and(|cancellation| cancellation.poll_cancelled(&mut context).is_ready()) {
-            let message = "the method that waits for it was cancelled";
-            return Err(future.gave_up(CallError::new(Kind::Cancelled, message)));
-        }
-        std::thread::park();
     }
 }
