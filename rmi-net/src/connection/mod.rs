@@ -52,6 +52,7 @@ use crate::host::Host;
 use crate::limits::Limits;
 use crate::seam::{Clock, Stream};
 use crate::sync::lock;
+use crate::tasks::spawn;
 
 /// What a connection tells its node.
 pub(crate) trait Watcher: Send + Sync + 'static {
@@ -239,11 +240,11 @@ impl Connection {
     /// Starts the connection's tasks.
     pub(crate) fn run(self: &Arc<Self>, halves: Halves) {
         let tasks = [
-            self.runtime.spawn(reader::run(Arc::clone(self), halves)).abort_handle(),
-            self.runtime.spawn(writer::run(Arc::clone(self))).abort_handle(),
-            self.runtime.spawn(keeper::run(Arc::clone(self))).abort_handle(),
+            spawn(&self.runtime, reader::run(Arc::clone(self), halves)),
+            spawn(&self.runtime, writer::run(Arc::clone(self))),
+            spawn(&self.runtime, keeper::run(Arc::clone(self))),
         ];
-        lock(&self.tasks).extend(tasks);
+        lock(&self.tasks).extend(tasks.map(|task| task.abort_handle()));
         // It may have ended before its tasks were known.
         if self.has_ended() {
             self.abort_tasks();

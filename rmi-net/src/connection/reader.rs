@@ -26,6 +26,7 @@ use super::{Connection, Ended, Halves};
 use crate::limits::{LINGER, PING_AFTER};
 use crate::seam::Clock;
 use crate::sync::lock;
+use crate::tasks::spawn;
 
 const LEAST_READ: usize = 2 << 10;
 const MOST_READ: usize = 64 << 10;
@@ -113,7 +114,7 @@ pub(super) async fn run(connection: Arc<Connection>, halves: Halves) {
         if let Err(fatal) = this.handle(&mut buffer) {
             this.give_up(fatal);
             // The end of the connection ends this task. Closing with unread input would throw the reason away.
-            connection.runtime.spawn(read_to_end(reader, Arc::clone(&connection.clock)));
+            spawn(&connection.runtime, read_to_end(reader, Arc::clone(&connection.clock)));
             return;
         }
         if buffer.is_empty() && buffer.capacity() > MOST_READ {
