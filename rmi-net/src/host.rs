@@ -17,6 +17,7 @@ use rmi_core::suggest;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+use crate::budget::PeerBudgets;
 use crate::limits::Limits;
 use crate::sync::lock;
 
@@ -34,6 +35,8 @@ pub(crate) struct Host {
     n_running: AtomicUsize,
     /// Bytes that the requests of running methods hold.
     memory: AtomicUsize,
+    /// What each peer uses.
+    pub(crate) budgets: PeerBudgets,
     limits: Limits,
     blocking: Arc<Semaphore>,
     compute: Arc<Semaphore>,
@@ -101,6 +104,7 @@ impl Host {
             services: RwLock::default(),
             n_running: AtomicUsize::new(0),
             memory: AtomicUsize::new(0),
+            budgets: PeerBudgets::default(),
             blocking: Arc::new(Semaphore::new(limits.blocking_threads())),
             compute: Arc::new(Semaphore::new(limits.compute_threads())),
             idle: Notify::new(),

@@ -5,6 +5,7 @@
 //! and where methods run), [`transport`] and [`seam`] (what is below).
 
 mod address;
+mod budget;
 mod connect;
 mod connection;
 mod describe;

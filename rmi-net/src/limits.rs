@@ -10,6 +10,11 @@ pub(crate) const PING_AFTER: Duration = Duration::from_secs(10);
 pub(crate) const DEAD_AFTER: Duration = Duration::from_secs(20);
 /// How long data may wait to be taken by the other end.
 pub(crate) const WRITE_STALL: Duration = Duration::from_secs(20);
+/// How long a frame may take from its first byte to its last.
+pub(crate) const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
+/// How many connections one process may have with this node at a time. Two nodes need one, and a few while they find out
+/// which one it is.
+pub(crate) const LINKS_PER_PEER: usize = 8;
 /// How long a connection without calls stays open where there are more than [`SMALL_CLUSTER`].
 pub(crate) const IDLE_AFTER: Duration = Duration::from_secs(300);
 /// Up to this many nodes keep a connection to each other.
@@ -93,7 +98,8 @@ macro_rules! limits {
 limits! {
     /// The largest message in bytes, in both directions: 8 MiB. At least 64 KiB.
     message, with_message, 65_536;
-    /// The most calls of one peer that run at once: 1,024. The next one is refused with `Busy`.
+    /// The most calls of one peer that run at once: 1,024. The next one is refused with `Busy`. A peer with several
+    /// connections has twice as many at most.
     calls_per_peer, with_calls_per_peer, 1;
     /// The most calls of all peers that run at once: 8,192.
     running_calls, with_running_calls, 1;

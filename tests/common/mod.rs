@@ -15,7 +15,9 @@ use bytes::{Buf, BytesMut};
 use rmi::{Address, InstanceId, Node, Role};
 use rmi_core::frame::{FrameHeader, GoAway, HEADER_LEN, PREAMBLE, frame_type, put_frame};
 use rmi_core::hello::{Hello, NodeRecord, PeerLimits};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rmi_net::seam::{Net, Stream};
+use rmi_net::transport::SystemNet;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Join};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
@@ -119,9 +121,30 @@ pub(crate) fn host_port_of(address: &Address) -> String {
 
 /// One end of a connection, frame by frame: a peer that does what it likes.
 #[derive(Debug)]
-pub(crate) struct Raw {
-    pub(crate) stream: TcpStream,
+pub(crate) struct Raw<S = TcpStream> {
+    pub(crate) stream: S,
     buffer: BytesMut,
+}
+
+/// One end of a connection within the process, where time can be virtual.
+pub(crate) type MemStream = Join<Box<dyn AsyncRead + Send + Unpin>, Box<dyn AsyncWrite + Send + Unpin>>;
+
+impl Raw<MemStream> {
+    /// Connects to `mem://name`, and says nothing yet.
+    pub(crate) async fn dial_mem(name: &str) -> Self {
+        let address = format!("mem://{name}").parse().expect("no address");
+        let Stream { reader, writer, .. } = SystemNet.dial(&address).await.expect("cannot connect");
+        Self { stream: tokio::io::join(reader, writer), buffer: BytesMut::new() }
+    }
+
+    /// Connects to `mem://name` with this Hello, and waits for the node's.
+    pub(crate) async fn connect_mem(name: &str, hello: &Hello) -> Self {
+        let mut raw = Self::dial_mem(name).await;
+        raw.say_hello(hello).await;
+        raw.read_preamble().await;
+        raw.frame_of(frame_type::HELLO).await;
+        raw
+    }
 }
 
 impl Raw {
@@ -150,7 +173,9 @@ impl Raw {
         raw.say_hello(hello).await;
         raw
     }
+}
 
+impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
     pub(crate) async fn say_hello(&mut self, hello: &Hello) {
         let mut out = BytesMut::from(&PREAMBLE[..]);
         put_frame(&mut out, frame_type::HELLO, 0, 0, |out| hello.encode(out));

@@ -97,7 +97,9 @@ impl Connection {
     fn has_room(&self, state: &State, n_bytes: usize) -> bool {
         let queued = state.outgoing.n_bytes();
         let has_bytes = queued == 0 || queued + n_bytes as u64 <= self.limits.queue_bytes() as u64;
-        has_bytes && (state.pending.n_waiting() as u64) < self.peer.limits.in_flight
+        // The peer is still at calls of which it does not know yet that they are cancelled.
+        let n_in_flight = state.pending.n_waiting() + state.held_cancels.len();
+        has_bytes && (n_in_flight as u64) < self.peer.limits.in_flight
     }
 
     /// Registers the call and puts its frame in the queue, under one lock: ids leave in their order.
@@ -160,6 +162,10 @@ impl Connection {
             state.outgoing.drop_bulk(id, false);
             self.room.notify_waiters();
         }
+        if !state.held_cancels.is_empty() {
+            state.held_cancels.retain(|held| *held != id);
+            self.places.notify_one();
+        }
         let ended = state.pending.end(id, Ok(response));
         drop(state);
         self.tell(ended);
@@ -187,9 +193,27 @@ impl Connection {
             Progress::Queued { .. } | Progress::Sent => true,
         };
         if !is_whole || (!no_cancel && !one_way) {
-            state.outgoing.push(frame_type::CANCEL, 0, id, |_| {});
+            state.held_cancels.push_back(id);
+            self.send_cancels(state);
         }
         is_whole
+    }
+
+    /// Puts the cancels in the queue that the peer takes by now. The keeper looks again when it takes more.
+    pub(super) fn send_cancels(&self, state: &mut State) {
+        if state.held_cancels.is_empty() {
+            return;
+        }
+        let now = self.clock.now();
+        while !state.held_cancels.is_empty() && state.cancels.take(now) {
+            let Some(id) = state.held_cancels.pop_front() else { return };
+            state.outgoing.push(frame_type::CANCEL, 0, id, |_| {});
+        }
+        let next = state.cancels.next_at(now);
+        if !state.held_cancels.is_empty() && state.keeper_at.is_none_or(|at| next < at) {
+            state.keeper_at = Some(next);
+            self.keeper.notify_one();
+        }
     }
 }
 

@@ -76,6 +76,9 @@ pub enum HandshakeError {
     /// This node has as many connections as it may.
     #[error("this node has as many connections as it may: raise `Limits::with_connections`")]
     Full,
+    /// The other end has as many connections with this node as one process may.
+    #[error("the other end has too many connections with this node already")]
+    TooManyLinks,
     /// The other end does not want to talk.
     #[error("the other end refused: {message} ({reason:?})")]
     Refused {
@@ -109,7 +112,7 @@ pub(crate) async fn greet(
     mut stream: Stream,
     ours: &Hello,
     is_dialer: bool,
-    is_welcome: impl FnOnce() -> Result<(), HandshakeError>,
+    is_welcome: impl FnOnce(&Hello) -> Result<(), HandshakeError>,
 ) -> Result<Greeting, Refusal> {
     let mut buffer = BytesMut::new();
     match exchange(&mut stream, &mut buffer, ours, is_dialer, is_welcome).await {
@@ -126,14 +129,14 @@ async fn exchange(
     buffer: &mut BytesMut,
     ours: &Hello,
     is_dialer: bool,
-    is_welcome: impl FnOnce() -> Result<(), HandshakeError>,
+    is_welcome: impl FnOnce(&Hello) -> Result<(), HandshakeError>,
 ) -> Result<Hello, HandshakeError> {
     if is_dialer {
         send_hello(stream, ours).await?;
     }
     let hello = read_hello(stream, buffer).await?;
     check(ours, &hello)?;
-    is_welcome()?;
+    is_welcome(&hello)?;
     if !is_dialer {
         send_hello(stream, ours).await?;
     }
@@ -171,7 +174,7 @@ fn farewell(error: &HandshakeError, is_dialer: bool) -> Option<BytesMut> {
         HandshakeError::ForeignCluster { .. } => GoAwayReason::ForeignCluster,
         HandshakeError::SelfConnect => GoAwayReason::SelfConnect,
         HandshakeError::Stopping => GoAwayReason::Shutdown,
-        HandshakeError::Full => GoAwayReason::TooMuch,
+        HandshakeError::Full | HandshakeError::TooManyLinks => GoAwayReason::TooMuch,
         HandshakeError::Io(_)
         | HandshakeError::Closed
         | HandshakeError::NotRmi
@@ -184,6 +187,7 @@ fn farewell(error: &HandshakeError, is_dialer: bool) -> Option<BytesMut> {
         HandshakeError::SelfConnect => "both ends are the same node".to_owned(),
         HandshakeError::Stopping => "it is shutting down".to_owned(),
         HandshakeError::Full => "it has as many connections as it may".to_owned(),
+        HandshakeError::TooManyLinks => "there are too many connections between the two nodes already".to_owned(),
         HandshakeError::Version { theirs, .. } => {
             format!("it speaks versions {VERSIONS:?} of the protocol, and not {theirs:?}, or lacks a feature")
         }

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use rmi_core::frame::frame_type;
+use rmi_core::frame::{GoAwayReason, frame_type};
 use rmi_core::kind::Kind;
 
-use super::{Connection, Ended};
-use crate::limits::{DEAD_AFTER, PING_AFTER, WRITE_STALL};
+use super::{Connection, Ended, NO_FRAME};
+use crate::limits::{DEAD_AFTER, FRAME_TIMEOUT, PING_AFTER, WRITE_STALL};
 use crate::sync::lock;
 
 /// The shortest sleep: deadlines that are close to each other are looked at together.
@@ -26,6 +26,10 @@ pub(super) async fn run(connection: Arc<Connection>) {
         let now = connection.clock.now();
         connection.expire_pending(now);
         connection.expire_running(now);
+        connection.send_held_cancels();
+        if connection.is_frame_overdue(now) {
+            return connection.end_for(GoAwayReason::Protocol, "a frame was begun and not finished in time");
+        }
         let silence = match connection.check_alive(now) {
             Ok(next) => next,
             Err(ended) => return connection.end(ended),
@@ -66,6 +70,30 @@ impl Connection {
             self.tell(told);
             self.flush(false);
         }
+    }
+
+    /// Sends cancels that had to wait.
+    fn send_held_cancels(&self) {
+        {
+            let mut state = lock(&self.state);
+            if state.held_cancels.is_empty() {
+                return;
+            }
+            self.send_cancels(&mut state);
+        }
+        // There may be a place for a call that waits.
+        self.places.notify_one();
+        self.flush(true);
+    }
+
+    /// When the frame that has come in part has to be here.
+    fn frame_due(&self) -> Option<Instant> {
+        let since = self.frame_since.load(Ordering::Relaxed);
+        (since != NO_FRAME).then(|| self.opened + Duration::from_millis(since) + FRAME_TIMEOUT)
+    }
+
+    fn is_frame_overdue(&self, now: Instant) -> bool {
+        self.frame_due().is_some_and(|due| due <= now)
     }
 
     /// Pings a silent peer. Gives back when to look again.
@@ -121,7 +149,9 @@ impl Connection {
     fn next_look(&self, now: Instant, silence: Instant) -> Instant {
         let running = self.serving.earliest();
         let mut state = lock(&self.state);
-        let next = [Some(silence), running, state.pending.earliest()].into_iter().flatten().min().unwrap_or(silence);
+        let held = (!state.held_cancels.is_empty()).then(|| state.cancels.next_at(now));
+        let earliest = [running, state.pending.earliest(), held, self.frame_due()].into_iter().flatten().min();
+        let next = earliest.map_or(silence, |earliest| earliest.min(silence));
         // A look that was asked for between the last one and now has its notification.
         let next = next.max(now + TICK);
         state.keeper_at = Some(next);

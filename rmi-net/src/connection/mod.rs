@@ -26,6 +26,7 @@ mod serving;
 mod winding_down;
 mod writer;
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -48,11 +49,19 @@ use self::outgoing::Outgoing;
 use self::pending::{EndedCall, Pending, PendingCall, Progress};
 use self::serving::Serving;
 use self::writer::Io;
+use crate::budget::Bucket;
 use crate::host::Host;
 use crate::limits::Limits;
 use crate::seam::{Clock, Stream};
 use crate::sync::lock;
 use crate::tasks::spawn;
+
+/// No frame has come in part.
+const NO_FRAME: u64 = u64::MAX;
+/// How many cancels this side sends at once, and in each second from then on. Half of what peers put up with, and less:
+/// two connections can cancel at the same time, and what was sent evenly can arrive in heaps.
+const MOST_CANCELS: u32 = 5_000;
+const CANCELS_PER_SECOND: u32 = 1_800;
 
 /// What a connection tells its node.
 pub(crate) trait Watcher: Send + Sync + 'static {
@@ -93,6 +102,8 @@ pub(crate) struct Connection {
     /// Milliseconds after `opened` at which the last byte came, and the last byte was taken.
     heard_at: AtomicU64,
     took_at: AtomicU64,
+    /// The same for the first byte of the frame that has come in part; [`NO_FRAME`] if none has.
+    frame_since: AtomicU64,
     opened: Instant,
     /// The connection's tasks, to be ended with it.
     tasks: Mutex<Vec<AbortHandle>>,
@@ -105,7 +116,7 @@ struct State {
     /// Calls that wait for a place.
     n_waiting_for_room: usize,
     /// One-way calls in the queue: where they end, and their ids.
-    one_way: std::collections::VecDeque<(u64, u64)>,
+    one_way: VecDeque<(u64, u64)>,
     /// When the keeper will look next.
     keeper_at: Option<Instant>,
     /// The writer task's waker, once it has started.
@@ -124,6 +135,10 @@ struct State {
     n_arriving: usize,
     /// The writing half is to be shut down when all is written.
     is_finishing: bool,
+    /// Cancels that the peer would take for a flood: they leave when it takes more. The peer is still at these calls.
+    held_cancels: VecDeque<u64>,
+    /// How many cancels may leave.
+    cancels: Bucket,
     /// Calls that have ended while their answers were coming in parts: the reader drops what it has of them.
     dropped_answers: Vec<u64>,
     /// Pongs that somebody waits for: the next id, and the ids that came back.
@@ -206,6 +221,8 @@ impl Connection {
                 last_request: 0,
                 n_arriving: 0,
                 is_finishing: false,
+                held_cancels: VecDeque::new(),
+                cancels: Bucket::new(MOST_CANCELS, CANCELS_PER_SECOND),
                 dropped_answers: Vec::new(),
                 next_ping: 1,
                 last_pong: 0,
@@ -215,13 +232,14 @@ impl Connection {
             }),
             io: Mutex::new(Io::new(writer)),
             written: AtomicU64::new(0),
-            serving: Serving::new(host, caller(weak, &peer_name)),
+            serving: Serving::new(host, caller(weak, &peer_name), peer.node.instance),
             places: Notify::new(),
             room: Notify::new(),
             progress: Notify::new(),
             keeper: Notify::new(),
             heard_at: AtomicU64::new(0),
             took_at: AtomicU64::new(0),
+            frame_since: AtomicU64::new(NO_FRAME),
             opened,
             tasks: Mutex::new(Vec::new()),
             peer,
@@ -347,6 +365,7 @@ impl Connection {
             }
             state.outgoing = Outgoing::new(0, 0);
             state.one_way.clear();
+            state.held_cancels.clear();
             state.ended = Some(reason);
             io.close();
         }

@@ -22,7 +22,8 @@ use rmi_core::scan::{ScanError, Scanner};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::serving::Turn;
-use super::{Connection, Ended, Halves};
+use super::{Connection, Ended, Halves, NO_FRAME};
+use crate::budget::{Bucket, Patience};
 use crate::limits::{LINGER, PING_AFTER};
 use crate::seam::Clock;
 use crate::sync::lock;
@@ -158,13 +159,20 @@ fn whole(payload: &[u8], has_attachments: bool) -> Result<Message<'_>, ScanError
 }
 
 impl Reader {
-    /// Handles every whole frame.
+    /// Handles every whole frame, and notes since when the one behind them has been coming.
     fn handle(&mut self, buffer: &mut BytesMut) -> Result<(), Fatal> {
+        let n_bytes = buffer.len();
         while let Some(header) = FrameHeader::decode(buffer)? {
             let end = HEADER_LEN + header.payload_len;
             let Some(payload) = buffer.get(HEADER_LEN..end) else { break };
             self.frame(header, payload)?;
             buffer.advance(end);
+        }
+        let since = &self.connection.frame_since;
+        if buffer.is_empty() {
+            since.store(NO_FRAME, Ordering::Relaxed);
+        } else if buffer.len() < n_bytes || since.load(Ordering::Relaxed) == NO_FRAME {
+            since.store(self.connection.age_ms(), Ordering::Relaxed);
         }
         self.drop_answers();
         // Answers of methods that ran here, pongs and credit leave together.
@@ -193,6 +201,7 @@ impl Reader {
                 Ok(())
             }
             frame_type::CANCEL => {
+                self.bear(|patience| &mut patience.cancels, "too many cancels")?;
                 self.close_open((false, header.id));
                 let connection = &self.connection;
                 if lock(&connection.state).outgoing.drop_bulk(header.id, true) {
@@ -232,6 +241,13 @@ impl Reader {
         }
     }
 
+    /// Takes one from a bucket of the peer's.
+    fn bear(&self, bucket: fn(&mut Patience) -> &mut Bucket, message: &'static str) -> Result<(), Fatal> {
+        let now = self.connection.clock.now();
+        let is_borne = self.connection.serving.budget().patience(|patience| bucket(patience).take(now));
+        if is_borne { Ok(()) } else { Err(Fatal::TooMuch(message)) }
+    }
+
     fn count_ping(&mut self) -> Result<(), Fatal> {
         let now = self.connection.age_ms();
         if now.saturating_sub(self.pings.0) > PING_AFTER.as_millis() as u64 {
@@ -257,8 +273,7 @@ impl Reader {
             return self.open(header, payload, false);
         }
         let has_attachments = header.has(frame_flag::ATTACHMENTS);
-        self.take_request(header.id, whole(payload, has_attachments), None, None);
-        Ok(())
+        self.take_request(header.id, whole(payload, has_attachments), None, None)
     }
 
     /// Hands a whole request on. What cannot be taken apart is refused like what cannot be read.
@@ -268,8 +283,11 @@ impl Reader {
         message: Result<Message<'_>, ScanError>,
         turn: Option<Turn>,
         came_at: Option<Instant>,
-    ) {
-        self.connection.on_request(id, message.unwrap_or(Message::Borrowed(&[])), turn, came_at);
+    ) -> Result<(), Fatal> {
+        match self.connection.on_request(id, message.unwrap_or(Message::Borrowed(&[])), turn, came_at) {
+            Ok(()) => Ok(()),
+            Err(_) => self.bear(|patience| &mut patience.bad_requests, "too many requests that cannot be read"),
+        }
     }
 
     fn response(&mut self, header: FrameHeader, payload: &[u8]) -> Result<(), Fatal> {
@@ -285,10 +303,15 @@ impl Reader {
     fn take_response(&self, header: FrameHeader, message: Result<Message<'_>, ScanError>) -> Result<(), Fatal> {
         let is_exception = header.has(frame_flag::EXCEPTION);
         let response = message.and_then(|message| Response::decode(&message, is_exception));
+        let is_readable = response.is_ok();
         let response = response.unwrap_or_else(|error| {
             Response::exception(Exception::new(Kind::ResponseDecode, format!("the answer cannot be read: {error}")))
         });
-        if self.connection.answered(header.id, response) { Ok(()) } else { Err(NEVER_MADE) }
+        match self.connection.answered(header.id, response) {
+            false => Err(NEVER_MADE),
+            true if is_readable => Ok(()),
+            true => self.bear(|patience| &mut patience.bad_answers, "too many answers that cannot be read"),
+        }
     }
 
     /// A message in parts begins.
@@ -377,8 +400,7 @@ impl Reader {
             return self.take_response(FrameHeader { flags: open.flags, ..header }, message);
         }
         // Still counted as arriving, until it counts as running.
-        self.take_request(header.id, message, open.turn, Some(open.came_at));
-        Ok(())
+        self.take_request(header.id, message, open.turn, Some(open.came_at))
     }
 
     fn close_open(&mut self, key: (bool, u64)) -> Option<Open> {

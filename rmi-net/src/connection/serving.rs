@@ -18,10 +18,12 @@ use rmi_core::context::{CallContext, Caller};
 use rmi_core::descriptor::Execution;
 use rmi_core::exception::Exception;
 use rmi_core::frame::{GoAwayReason, MAX_PAYLOAD, frame_flag, frame_type};
+use rmi_core::hello::InstanceId;
 use rmi_core::kind::Kind;
 use rmi_core::message::{IncomingRequest, MAX_METHOD_NAME, Message, Response};
 use rmi_core::rejection::Rejection;
 use rmi_core::run::{self, MethodTask};
+use rmi_core::scan::ScanError;
 use rmi_core::scope::{Cancellation, Scope};
 use rmi_core::service::{Call, Dispatch};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -29,6 +31,7 @@ use tokio::task::AbortHandle;
 use tracing::Instrument;
 
 use super::Connection;
+use crate::budget::{PeerBudget, PeerShare};
 use crate::host::{Admission, BYTES_PER_VALUE, Host, Method, PoolSlot};
 use crate::sync::lock;
 
@@ -40,7 +43,8 @@ pub(super) struct Serving {
     calls: Mutex<HashMap<u64, Running>>,
     /// Permits that are out, also those of calls that were cancelled and still run.
     n_running: AtomicUsize,
-    memory: AtomicUsize,
+    /// What the peer uses over all of its connections.
+    budget: Arc<PeerBudget>,
     /// For each serial service: whose turn it is.
     turns: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
@@ -61,8 +65,8 @@ pub(super) struct Running {
 pub(super) struct RunningCall {
     connection: Arc<Connection>,
     id: u64,
-    memory: usize,
-    /// Given back on drop.
+    /// Given back on drop, as is the place in the node's budgets.
+    _share: PeerShare,
     _admission: Admission,
 }
 
@@ -70,7 +74,6 @@ impl Drop for RunningCall {
     fn drop(&mut self) {
         let serving = &self.connection.serving;
         lock(&serving.calls).remove(&self.id);
-        serving.memory.fetch_sub(self.memory, Ordering::AcqRel);
         serving.n_running.fetch_sub(1, Ordering::AcqRel);
         self.connection.progress.notify_waiters();
     }
@@ -80,13 +83,13 @@ impl Drop for RunningCall {
 pub(super) type Turn = Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send>>;
 
 impl Serving {
-    pub(super) fn new(host: Arc<Host>, caller: Caller) -> Self {
+    pub(super) fn new(host: Arc<Host>, caller: Caller, peer: InstanceId) -> Self {
         Self {
+            budget: host.budgets.of(peer),
             host,
             caller,
             calls: Mutex::default(),
             n_running: AtomicUsize::new(0),
-            memory: AtomicUsize::new(0),
             turns: Mutex::default(),
         }
     }
@@ -94,6 +97,11 @@ impl Serving {
     /// Waits until no method runs on the node, for whatever peer.
     pub(super) async fn idle(&self) {
         self.host.idle().await;
+    }
+
+    /// What the peer uses over all of its connections.
+    pub(super) fn budget(&self) -> &PeerBudget {
+        &self.budget
     }
 
     pub(super) fn n_running(&self) -> usize {
@@ -172,23 +180,28 @@ impl Running {
 
 impl Connection {
     /// A whole request has come. One in parts had begun to come at `came_at`, and may have taken its turn then.
+    ///
+    /// # Errors
+    /// If it cannot be read. It was answered all the same.
     pub(super) fn on_request(
         self: &Arc<Self>,
         id: u64,
         message: Message<'_>,
         turn: Option<Turn>,
         came_at: Option<Instant>,
-    ) {
+    ) -> Result<(), ScanError> {
         let incoming = match IncomingRequest::decode(message.body()) {
             Ok(incoming) => incoming,
             Err(error) => {
                 let rejection = Rejection::new(Kind::BadArguments, format!("the request cannot be read: {error}"));
-                return self.reject(id, "", false, rejection);
+                self.reject(id, "", false, rejection);
+                return Err(error);
             }
         };
         if let Err(rejection) = self.try_request(id, &incoming, &message, turn, came_at) {
             self.reject(id, incoming.method, incoming.is_one_way(), rejection);
         }
+        Ok(())
     }
 
     fn try_request(
@@ -276,14 +289,12 @@ impl Connection {
         if n_running >= self.limits.calls_per_peer() {
             return Err(Rejection::new(Kind::Busy, format!("{n_running} calls of this caller run already")));
         }
+        let n_most = self.limits.calls_per_peer().saturating_mul(2);
+        let share = serving.budget.take(n_most, memory, self.limits.memory_per_peer());
+        let share = share.map_err(|message| Rejection::new(Kind::Busy, message))?;
         let admission = serving.host.admit(memory)?;
         serving.n_running.fetch_add(1, Ordering::AcqRel);
-        let held = serving.memory.fetch_add(memory, Ordering::AcqRel);
-        let permit = RunningCall { connection: Arc::clone(self), id, memory, _admission: admission };
-        if held > 0 && held + memory > self.limits.memory_per_peer() {
-            return Err(Rejection::new(Kind::Busy, format!("the calls of this caller hold {held} bytes")));
-        }
-        Ok(permit)
+        Ok(RunningCall { connection: Arc::clone(self), id, _share: share, _admission: admission })
     }
 
     /// Refuses a call.

@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use rmi_core::frame::GoAwayReason;
-use rmi_core::hello::InstanceId;
+use rmi_core::hello::{Hello, InstanceId};
 
 use super::inner::NodeInner;
 use crate::address::Address;
 use crate::connection::{HandshakeError, Refusal, greet};
-use crate::limits::{DIAL_TIMEOUT, IDLE_AFTER, SMALL_CLUSTER};
+use crate::limits::{DIAL_TIMEOUT, IDLE_AFTER, LINKS_PER_PEER, SMALL_CLUSTER};
 use crate::peers::{DialError, Target};
 use crate::seam::{Listener, Stream};
 use crate::sync::lock;
@@ -82,10 +82,15 @@ async fn welcome(node: Weak<NodeInner>, stream: Stream, place: impl Send) {
     let (clock, name) = (Arc::clone(&this.seams.clock), Arc::clone(&this.name));
     let farewells = Arc::clone(&this.farewells);
     drop(this);
-    let is_welcome = || match node.upgrade() {
+    let is_welcome = |hello: &Hello| match node.upgrade() {
         Some(node) if !node.is_stopping() => {
-            let is_full = node.with_peers(|peers| peers.n_accepted()) >= node.limits.connections();
-            if is_full { Err(HandshakeError::Full) } else { Ok(()) }
+            let (n_accepted, n_links) =
+                node.with_peers(|peers| (peers.n_accepted(), peers.n_links(hello.node.instance)));
+            match () {
+                () if n_links >= LINKS_PER_PEER => Err(HandshakeError::TooManyLinks),
+                () if n_accepted >= node.limits.connections() => Err(HandshakeError::Full),
+                () => Ok(()),
+            }
         }
         _ => Err(HandshakeError::Stopping),
     };
@@ -203,7 +208,7 @@ async fn dial(node: Weak<NodeInner>, target: Target, addresses: Vec<String>) {
                 return Err(NotDialled.into());
             }
             let stream = net.dial(&address).await.map_err(Failure::from)?;
-            greet(stream, &hello, true, || Ok(())).await.map_err(|Refusal { error, farewell }| {
+            greet(stream, &hello, true, |_| Ok(())).await.map_err(|Refusal { error, farewell }| {
                 spawn(&runtime, farewell.say(Arc::clone(&clock)));
                 Failure::from(error)
             })

@@ -182,6 +182,11 @@ impl PeerTable {
         self.entries.values().flat_map(|entry| &entry.links).filter(|link| !link.is_dialer()).count()
     }
 
+    /// Connections with one process.
+    pub(crate) fn n_links(&self, instance: InstanceId) -> usize {
+        self.entries.get(&instance).map_or(0, |entry| entry.links.len())
+    }
+
     /// The members that are connected: what is told to others.
     pub(crate) fn told(&self) -> Vec<Arc<NodeRecord>> {
         let told = |entry: &&Entry| entry.state == PeerState::Connected && entry.record.role == Role::Member;
