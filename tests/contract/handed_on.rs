@@ -1,0 +1,44 @@
+//! What becomes of an error that a method hands on: the cause stays what it is, and the class is that of the last call.
+
+use rmi::{Class, InvocationException, Kind, Node, RemoteError, root_exc};
+
+use crate::common::within;
+use crate::service::{Faulty, FaultyStub, Oops};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_two_hops_the_root_is_the_innermost_cause() {
+    within(async {
+        let far =
+            Node::builder().name("far").listen("tcp://127.0.0.1:0").serve(Faulty::default()).start().await.unwrap();
+        let near = Node::builder().name("near").listen("tcp://127.0.0.1:0").seeds(far.addresses());
+        let near = near.serve(Faulty::default()).start().await.unwrap();
+        let client = Node::builder().name("client").seeds(near.addresses()).start().await.unwrap();
+        let stub = FaultyStub::new(client.peer("near").await.unwrap());
+
+        let error: InvocationException<RemoteError> = stub.hand_on("far", "Faulty.raise").await.unwrap_err();
+        assert_eq!((error.kind(), error.peer(), error.method()), (Kind::Raised, "near", "Faulty.hand_on"));
+        assert_eq!(root_exc(&error).to_string(), "it is far away");
+        let remote: &RemoteError = root_exc(&error).downcast_ref().unwrap();
+        assert_eq!((remote.node(), remote.method()), ("far", "Faulty.raise"));
+        assert_eq!(remote.decode::<Oops>().unwrap(), Oops("far away".into()));
+        let story = format!("{error:?}");
+        for part in
+            ["`Faulty.hand_on` failed", "raised on node `near`", "`Faulty.raise` failed", "raised on node `far`"]
+        {
+            assert!(story.contains(part), "{part}: {story}");
+        }
+        let error = stub.hand_on_typed("far").await.unwrap_err();
+        assert_eq!(root_exc(&error).to_string(), "it is typed");
+        assert_eq!(
+            root_exc(&error).downcast_ref::<RemoteError>().unwrap().decode::<Oops>().unwrap(),
+            Oops("typed".into())
+        );
+
+        // A refusal on the second hop is an error that the first method raised.
+        let error = stub.hand_on("far", "Faulty.gone").await.unwrap_err();
+        assert_eq!((error.kind(), error.class()), (Kind::Raised, Class::Executed), "{error:?}");
+        assert!(root_exc(&error).to_string().contains("has no method `gone`"), "{error:?}");
+        assert!(format!("{error:?}").contains("refused by node `far` (not executed)"), "{error:?}");
+    })
+    .await;
+}

@@ -1,0 +1,117 @@
+//! May have executed: the call had left, and no answer came. The method ran once, not at all, or still runs.
+
+use std::time::Duration;
+
+use rmi::{Class, Kind, Node, Role, args};
+use rmi_core::frame::{GoAway, GoAwayReason, frame_flag, frame_type};
+use rmi_core::hello::PeerLimits;
+
+use crate::common::{Raw, hello, host_port, until_quiet, within};
+use crate::service::{Pair, impostor};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn timeout() {
+    within(async {
+        let pair = Pair::start().await;
+        let call = pair.stub.wait().with_timeout(Duration::from_millis(30));
+        let error = pair.fails(call, Kind::Timeout, Class::MaybeExecuted).await;
+        assert!(format!("{error:?}").contains("did not answer in time"), "{error:?}");
+        let call = pair.stub.fine().with_timeout(Duration::ZERO);
+        pair.fails(call, Kind::Timeout, Class::NotExecuted).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connection_lost() {
+    within(async {
+        let pair = Pair::start().await;
+        let call = pair.stub.wait().send();
+        pair.faulty.runs.reaches(1).await;
+        pair.peer.disconnect();
+        let error = call.await.unwrap_err();
+        assert_eq!((error.kind(), error.class()), (Kind::ConnectionLost, Class::MaybeExecuted), "{error:?}");
+        assert!(format!("{error:?}").contains("server"), "{error:?}");
+        // The other side has cancelled the method.
+        until_quiet(&[&pair.server]).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cancelled_by_the_end_of_grace() {
+    within(async {
+        let pair = Pair::start().await;
+        let accepted = pair.stub.wait().send();
+        pair.faulty.runs.reaches(1).await;
+        pair.server.shutdown(Duration::from_millis(50)).await;
+        let error = accepted.await.unwrap_err();
+        assert_eq!((error.kind(), error.class()), (Kind::Cancelled, Class::MaybeExecuted), "{error:?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_exception_of_an_unknown_kind_has_the_class_that_travelled() {
+    within(async {
+        let (mut raw, _client, peer, _listener) = impostor(PeerLimits::default()).await;
+        for (class, expected) in [(0, Class::NotExecuted), (1, Class::MaybeExecuted), (2, Class::Executed)] {
+            let call = peer.invoke::<u8>("Faulty.fine", args![]).send();
+            let (header, _) = raw.frame_of(frame_type::REQUEST).await;
+            raw.send(frame_type::RESPONSE, frame_flag::EXCEPTION, header.id, &[0x82, 0, 0xcd, 0x03, 0xe7, 1, class])
+                .await;
+            let error = call.await.unwrap_err();
+            assert_eq!((error.kind(), error.class()), (Kind::Other(999), expected), "{error:?}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn going_away_with_a_call_that_was_accepted() {
+    within(async {
+        let (mut raw, _client, peer, _listener) = impostor(PeerLimits::default()).await;
+        let call = peer.invoke::<u8>("Faulty.fine", args![]).send();
+        let (header, _) = raw.frame_of(frame_type::REQUEST).await;
+        let goaway = GoAway { reason: GoAwayReason::Shutdown, last_accepted: header.id, message: String::new() };
+        let mut payload = bytes::BytesMut::new();
+        goaway.encode(&mut payload);
+        raw.send(frame_type::GOAWAY, 0, 0, &payload).await;
+        drop(raw);
+        let error = call.await.unwrap_err();
+        assert_eq!((error.kind(), error.class()), (Kind::ConnectionLost, Class::MaybeExecuted), "{error:?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn peer_restarted() {
+    within(async {
+        let node = Node::builder().name("node").listen("tcp://127.0.0.1:0").start().await.unwrap();
+        let come = || async {
+            let mut hello = hello("default", "server", Role::Member, PeerLimits::default());
+            hello.node.addresses = vec!["tcp://127.0.0.1:9".to_owned()];
+            let mut raw = Raw::dial(&host_port(&node)).await;
+            raw.say_hello(&hello).await;
+            raw.read_preamble().await;
+            raw
+        };
+        let mut old = come().await;
+        let peer = node.peer("server").await.unwrap();
+        let pinned = peer.pinned();
+        let call = peer.invoke::<u8>("Faulty.fine", args![]).send();
+        old.frame_of(frame_type::REQUEST).await;
+        // Another process with the same name and address: the old one is no more, though its connection still stands.
+        let mut new = come().await;
+        let error = call.await.unwrap_err();
+        assert_eq!((error.kind(), error.class()), (Kind::PeerRestarted, Class::MaybeExecuted), "{error:?}");
+        // Who is bound to the old process learns that it is gone; who follows the name calls the new one.
+        let error = pinned.invoke::<u8>("Faulty.fine", args![]).await.unwrap_err();
+        assert_eq!((error.kind(), error.class()), (Kind::PeerRestarted, Class::NotExecuted), "{error:?}");
+        let call = peer.invoke::<u8>("Faulty.fine", args![]).send();
+        let (header, _) = new.frame_of(frame_type::REQUEST).await;
+        new.send(frame_type::RESPONSE, 0, header.id, &[5]).await;
+        assert_eq!(call.await.unwrap(), 5);
+    })
+    .await;
+}
