@@ -150,9 +150,17 @@ impl RemoteError {
         }
     }
 
-    /// The error as data, to hand it on.
+    /// The error as data.
     pub fn exception(&self) -> &Exception {
         &self.exception
+    }
+
+    /// The error as it leaves a method that has only passed it on: that method ran, whatever became of the call below.
+    pub(crate) fn handed_on(&self) -> Exception {
+        let Exception { node, method, kind, class, .. } = &*self.exception;
+        let place = Place { node: node.clone(), method: method.clone(), kind: *kind, class: *class };
+        let via = std::iter::once(place).chain(self.exception.via.iter().cloned()).collect();
+        Exception { kind: Kind::Raised, class: Class::Executed, via, ..(*self.exception).clone() }
     }
 }
 
@@ -557,7 +565,10 @@ fn origin_of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Origin> {
 /// An error as it leaves this node: one that came from another node is handed on whole, with the calls on its way.
 pub(crate) fn exception_of(error: &(dyn Error + 'static), type_name: &'static str) -> Exception {
     let Some(mut origin) = origin_of(error) else {
-        return Exception::raised(error, type_name);
+        return match error.downcast_ref::<RemoteError>() {
+            Some(remote) => remote.handed_on(),
+            None => Exception::raised(error, type_name),
+        };
     };
     let mut via = vec![origin.place.clone()];
     loop {
@@ -569,8 +580,9 @@ pub(crate) fn exception_of(error: &(dyn Error + 'static), type_name: &'static st
             Below::Cause { arrived: Some(arrived), .. } => {
                 return Exception { kind: Kind::Raised, class: Class::Executed, via, ..(**arrived).clone() };
             }
+            // This side gave the call up.
             Below::Cause { error, arrived: None } => {
-                return Exception { via, ..Exception::raised(&**error, type_name) };
+                return Exception { via, ..Exception::raised(&**error, std::any::type_name::<CallError>()) };
             }
         }
     }

@@ -74,7 +74,7 @@ impl RemoteCause for RemoteError {
     type Received = RemoteError;
 
     fn raise(self) -> Exception {
-        self.exception().clone()
+        self.handed_on()
     }
 
     fn receive(remote: RemoteError) -> Box<dyn Error + Send + Sync> {
