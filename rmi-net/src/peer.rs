@@ -21,7 +21,7 @@ use crate::describe::NodeDescription;
 use crate::host::BUILT_IN;
 use crate::limits::DIAL_TIMEOUT;
 use crate::node::{CallerLink, NodeInner};
-use crate::peers::{PeerInfo, PeerState};
+use crate::peers::{DialError, PeerInfo, PeerState};
 use crate::sync::lock;
 
 /// Another node as seen from here. Cheap to clone; make a stub of it, or call it by name.
@@ -274,7 +274,7 @@ impl Route {
                 let named = peers.find(&self.name);
                 (pinned.map_or_else(|| named.clone(), |instance| peers.get(instance)), named)
             });
-            let Some(info) = wanted else { return Started::refused(gone(successor)) };
+            let Some(info) = wanted else { return Started::refused(gone(node, successor)) };
             while let Some(link) = node.with_peers(|peers| peers.link(info.instance())) {
                 *lock(&self.cached) = Arc::downgrade(&link);
                 match link.start(request) {
@@ -319,6 +319,8 @@ async fn start_when_connected(
     enum Found {
         Link(Arc<Connection>),
         Failed(CallError),
+        /// The process is not known any more; somebody else may have its name.
+        Gone(Option<PeerInfo>),
     }
     let now = node.seams.clock.now();
     // A dial ends by itself in this time; some more for one that had begun before, and for the addresses after the first.
@@ -328,15 +330,14 @@ async fn start_when_connected(
     let look = |node: &Arc<NodeInner>| {
         node.with_peers(|peers| {
             let wanted = if is_pinned { peers.get(info.instance()) } else { peers.find(&name) };
-            let Some(wanted) = wanted else { return Some(Found::Failed(gone(peers.find(&name)))) };
+            let Some(wanted) = wanted else { return Some(Found::Gone(peers.find(&name))) };
             if let Some(link) = peers.link(wanted.instance()) {
                 return Some(Found::Link(link));
             }
             // Of a process that has come meanwhile every dial counts.
             let n_ended = if wanted.instance() == info.instance() { n_ended } else { 0 };
             let error = peers.dial_error(wanted.instance(), n_ended)?;
-            let message = format!("cannot connect to {}", error.address);
-            Some(Found::Failed(CallError::new(Kind::ConnectFailed, message).with_source(Arc::clone(&error.source))))
+            Some(Found::Failed(cannot_connect(&error)))
         })
     };
     match node.wait_for(timeout, look).await {
@@ -345,6 +346,7 @@ async fn start_when_connected(
             Err(_) => refused(Kind::NotConnected, "the connection closed before the call could go out"),
         },
         Ok(Found::Failed(error)) => Started::refused(error),
+        Ok(Found::Gone(successor)) => Started::refused(gone(&node, successor)),
         Err(_) if node.is_stopping() => refused(Kind::LocalShutdown, "this node has been shut down"),
         Err(_) if left.is_some_and(|left| left <= longest) => {
             refused(Kind::Timeout, "the time was over before there was a connection")
@@ -354,12 +356,22 @@ async fn start_when_connected(
 }
 
 /// The process that was called is not known any more, or nobody of its name is; `successor` has its name now.
-fn gone(successor: Option<PeerInfo>) -> CallError {
-    let (kind, message) = match successor {
-        Some(_) => (Kind::PeerRestarted, "another process has the name now"),
-        None => (Kind::NotConnected, "no node of that name is known"),
-    };
-    CallError::new(kind, message).with_class(Class::NotExecuted)
+fn gone(node: &NodeInner, successor: Option<PeerInfo>) -> CallError {
+    if successor.is_some() {
+        let error = CallError::new(Kind::PeerRestarted, "another process has the name now");
+        return error.with_class(Class::NotExecuted);
+    }
+    let error = CallError::new(Kind::NotConnected, "it has shut down or was given up, and nobody has its name now");
+    // A client knows no other way to it than its seed.
+    match node.with_peers(|peers| peers.seed_errors()).pop() {
+        Some(seed) => error.with_source(Arc::new(cannot_connect(&seed))),
+        None => error,
+    }
+}
+
+fn cannot_connect(error: &DialError) -> CallError {
+    let message = format!("cannot connect to {}", error.address);
+    CallError::new(Kind::ConnectFailed, message).with_source(Arc::clone(&error.source))
 }
 
 fn refused(kind: Kind, message: &str) -> Started {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rmi::{Blob, Class, Kind, Limits, Node, Role, args, root_exc};
+use rmi::{Blob, Class, Kind, Limits, Node, Role, args, connect, root_exc};
 use rmi_core::frame::frame_type;
 use rmi_core::hello::PeerLimits;
 use tokio::net::TcpListener;
@@ -158,6 +158,32 @@ async fn a_request_that_did_not_leave_entirely_did_not_run() {
         assert_eq!((error.kind(), error.class()), (Kind::ConnectionLost, Class::NotExecuted), "{error:?}");
         let error = small.await.unwrap_err();
         assert_eq!((error.kind(), error.class()), (Kind::ConnectionLost, Class::MaybeExecuted), "{error:?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_from_connect_says_what_became_of_its_server() {
+    within(async {
+        let server = Node::builder().name("server").listen("tcp://127.0.0.1:0").start().await.unwrap();
+        let address = server.addresses().remove(0).to_string();
+        let peer = connect(&address).await.unwrap();
+        peer.ping().await.unwrap();
+        server.shutdown(Duration::from_secs(5)).await;
+        // Until the address was dialled once more, in vain.
+        let story = loop {
+            let error = peer.ping().await.unwrap_err();
+            assert_eq!(error.class(), Class::NotExecuted, "{error:?}");
+            let story = format!("{error:?}");
+            if error.kind() == Kind::NotConnected && story.contains("refused") {
+                break story;
+            }
+            assert!(story.contains("shut"), "{story}");
+            tokio::task::yield_now().await;
+        };
+        for part in ["not connected to node `server`", "it has shut down", &format!("cannot connect to {address}")] {
+            assert!(story.contains(part), "{part}: {story}");
+        }
     })
     .await;
 }
