@@ -31,6 +31,9 @@ pub const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 /// The longest `"Service.method"`, in bytes.
 pub const MAX_METHOD_NAME: usize = 256;
 
+/// The most bytes of a request's extensions.
+pub const MAX_EXTENSIONS: usize = 8 << 10;
+
 /// The longest text of an error, in bytes; more is cut.
 pub const MAX_ERROR_TEXT: usize = 4096;
 
@@ -299,9 +302,14 @@ impl<'a> IncomingRequest<'a> {
             request.flags = scanner.uint()?;
         }
         if n_elements > 5 && !scanner.nil() {
-            for _ in 0..scanner.map()? {
+            let encoded = scanner.value()?;
+            if encoded.len() > MAX_EXTENSIONS {
+                return Err(ScanError::Expected("at most 8 KiB of extensions"));
+            }
+            let mut extensions = Scanner::new(encoded);
+            for _ in 0..extensions.map()? {
                 // Keys and values of any type: what is unknown is skipped.
-                let (key, value) = (scanner.value()?, scanner.value()?);
+                let (key, value) = (extensions.value()?, extensions.value()?);
                 if Scanner::new(key).str() == Ok(extensions::TRACE_PARENT) {
                     request.trace_parent = Scanner::new(value).str().ok();
                 }
