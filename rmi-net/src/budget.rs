@@ -83,7 +83,7 @@ impl PeerBudget {
         let (add, sub) = (Ordering::AcqRel, Ordering::Acquire);
         let count = self.n_running.fetch_update(add, sub, |n| (n < n_most).then_some(n + 1));
         if let Err(n) = count {
-            return Err(format!("{n} calls of this caller run already"));
+            return Err(too_many_calls(n));
         }
         let fits = |held: usize| held == 0 || held.saturating_add(memory) <= most;
         let held = self.memory.fetch_update(add, sub, |held| fits(held).then(|| held.saturating_add(memory)));
@@ -91,7 +91,10 @@ impl PeerBudget {
         let share = PeerShare { budget: Arc::clone(self), memory: if held.is_ok() { memory } else { 0 } };
         match held {
             Ok(_) => Ok(share),
-            Err(held) => Err(format!("the calls of this caller hold {held} bytes, and this one needs {memory} more")),
+            Err(held) => Err(format!(
+                "the calls of this caller hold {held} bytes and may hold {most}, and this one needs {memory} more: send \
+                 less at once, or raise `Limits::with_memory_per_peer` on the called node"
+            )),
         }
     }
 
@@ -99,6 +102,14 @@ impl PeerBudget {
     pub(crate) fn patience<T>(&self, look: impl FnOnce(&mut Patience) -> T) -> T {
         look(&mut lock(&self.patience))
     }
+}
+
+/// What a peer is told that is at its limit of calls.
+pub(crate) fn too_many_calls(n_running: usize) -> String {
+    format!(
+        "{n_running} calls of this caller run already: await some of them first, or raise \
+         `Limits::with_calls_per_peer` on the called node"
+    )
 }
 
 /// A running call's part of its peer's budget.

@@ -218,10 +218,17 @@ impl Host {
         let n_running = self.n_running.fetch_add(1, Ordering::AcqRel);
         let admission = Admission { host: Arc::clone(self), memory };
         if n_running >= self.limits.running_calls() {
-            return busy(format!("{n_running} calls run on node `{}`", self.node));
+            return busy(format!(
+                "{n_running} calls run on node `{}`: try again later, or raise `Limits::with_running_calls` there",
+                self.node
+            ));
         }
         if held > 0 && held + memory > self.limits.memory_per_node() {
-            return busy(format!("the requests on node `{}` hold {held} bytes", self.node));
+            return busy(format!(
+                "the requests on node `{}` hold {held} bytes: try again later, or raise `Limits::with_memory_per_node` \
+                 there",
+                self.node
+            ));
         }
         Ok(admission)
     }

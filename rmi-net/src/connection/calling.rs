@@ -58,7 +58,14 @@ impl Connection {
     ) -> Started {
         // Who waits for a place while holding one could wait for itself.
         if request.scope.is_some() || state.n_waiting_for_room >= self.limits.waiting_calls() {
-            let message = format!("{} calls to this peer are in flight", state.pending.n_waiting());
+            let (n_in_flight, n_waiting) = (state.pending.n_waiting(), state.n_waiting_for_room);
+            let message = match request.scope.is_some() {
+                true => format!("{n_in_flight} calls to this peer are in flight, and a method that runs does not wait"),
+                false => format!(
+                    "{n_in_flight} calls to this peer are in flight and {n_waiting} wait: await some of them first, or \
+                     raise `Limits::with_waiting_calls` on this node"
+                ),
+            };
             return Started::refused(CallError::new(Kind::Overloaded, message));
         }
         state.n_waiting_for_room += 1;

@@ -31,7 +31,7 @@ use tokio::task::AbortHandle;
 use tracing::Instrument;
 
 use super::Connection;
-use crate::budget::{PeerBudget, PeerShare};
+use crate::budget::{PeerBudget, PeerShare, too_many_calls};
 use crate::host::{Admission, BYTES_PER_VALUE, Host, Method, PoolSlot};
 use crate::sync::lock;
 
@@ -287,7 +287,7 @@ impl Connection {
         // Only the reader adds, so what is looked at here can only have become less when it is added to.
         let n_running = serving.n_running.load(Ordering::Acquire);
         if n_running >= self.limits.calls_per_peer() {
-            return Err(Rejection::new(Kind::Busy, format!("{n_running} calls of this caller run already")));
+            return Err(Rejection::new(Kind::Busy, too_many_calls(n_running)));
         }
         let n_most = self.limits.calls_per_peer().saturating_mul(2);
         let share = serving.budget.take(n_most, memory, self.limits.memory_per_peer());

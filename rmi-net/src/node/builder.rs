@@ -21,6 +21,9 @@ use crate::limits::Limits;
 use crate::seam::{BoxFuture, Listener, Seams, SystemClock, SystemRng};
 use crate::transport::SystemNet;
 
+/// The most bytes of a Hello without the names of services, for which the other half is left.
+const MOST_OF_HELLO: usize = MAX_HELLO / 2;
+
 /// Describes a node. Nothing happens before [`start`](Self::start); mistakes are told there, with what to do.
 #[must_use = "a node is started by `start()`"]
 pub struct NodeBuilder {
@@ -93,9 +96,7 @@ pub enum StartError {
     )]
     BadName(String),
     /// Name, labels, addresses and services are too large for a Hello.
-    #[error(
-        "name, labels, addresses and services have {0} bytes together and may have {MAX_HELLO}: shorten the labels"
-    )]
+    #[error("name, labels and addresses have {0} bytes together and may have {MOST_OF_HELLO}: shorten the labels")]
     HelloTooLarge(usize),
     /// There is no runtime.
     #[error(
@@ -296,8 +297,7 @@ impl NodeBuilder {
         let hello = Hello::new(self.cluster.clone(), record, self.limits.for_peers());
         let mut encoded = BytesMut::new();
         hello.encode(&mut encoded);
-        // Half of it is left for the names of services.
-        if encoded.len() > MAX_HELLO / 2 {
+        if encoded.len() > MOST_OF_HELLO {
             return Err(StartError::HelloTooLarge(encoded.len()));
         }
         let inner = NodeInner::new(Settings {
