@@ -1,14 +1,15 @@
 //! Not executed: the peer refused the call before its method ran.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use rmi::{Blob, Class, Kind, Limits, args, root_exc};
-use rmi_core::frame::{GoAway, GoAwayReason, frame_type};
+use rmi::{Blob, Class, Kind, Limits, Node, Role, args, root_exc};
+use rmi_core::frame::{GoAway, GoAwayReason, frame_flag, frame_type};
 use rmi_core::hello::PeerLimits;
-use rmi_core::message::Response;
+use rmi_core::message::{Message, Response};
 
-use crate::common::{Raw, host_port, until, until_quiet, within};
-use crate::service::{Bomb, Pair, Trigger, answer, impostor, request};
+use crate::common::{Raw, hello, host_port, until, until_quiet, within};
+use crate::service::{Bomb, Faulty, Pair, Trigger, answer, impostor, request};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bad_arguments() {
@@ -142,4 +143,37 @@ async fn going_away_above_the_last_accepted_did_not_run() {
         drop((raw, first));
     })
     .await;
+}
+
+/// The time counts from the first part, not from the last. In virtual time.
+#[test]
+fn expired_while_its_parts_came() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let faulty = Arc::new(Faulty::default());
+        let node = Node::builder().name("server").listen("mem://expired-parts").serve_arc(Arc::clone(&faulty));
+        let _node = node.start().await.unwrap();
+        let hello = hello("default", "raw", Role::Client, PeerLimits::default());
+        let mut raw = Raw::connect_mem("expired-parts", &hello).await;
+        // `Faulty.size` of 100,000 bytes, within 200 ms.
+        let head = [&[0x94, 0xab][..], b"Faulty.size", &[0x91, 0xc6], &100_000u32.to_be_bytes()].concat();
+        let tail = [&[0; 100_000][..], &[0xc0, 0xcc, 200]].concat();
+        let opening = [&((head.len() + tail.len()) as u64).to_le_bytes()[..], &head].concat();
+        for (id, pause, is_expired) in [(1, 150, false), (2, 250, true)] {
+            raw.send(frame_type::REQUEST, frame_flag::MORE, id, &opening).await;
+            raw.send(frame_type::PART, frame_flag::MORE, id, &tail[..50_000]).await;
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            raw.send(frame_type::PART, 0, id, &tail[50_000..]).await;
+            let (header, payload) = raw.frame_of(frame_type::RESPONSE).await;
+            let response = Response::decode(&Message::Borrowed(&payload), header.has(frame_flag::EXCEPTION)).unwrap();
+            match response {
+                Response::Value(_) => assert!(!is_expired),
+                Response::Exception(exception) => {
+                    assert!(is_expired, "{exception:?}");
+                    assert_eq!((exception.kind, exception.class), (Kind::ExpiredOnArrival, Class::NotExecuted));
+                }
+            }
+        }
+        assert_eq!(faulty.runs.get(), 1);
+    });
 }

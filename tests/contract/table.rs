@@ -125,3 +125,28 @@ fn every_kind_has_a_row_and_every_row_a_test_that_provokes_it() {
         }
     }
 }
+
+#[test]
+fn the_guarantees_have_the_rows_of_the_table() {
+    let document = read(&repository().join("docs/guarantees.md"));
+    for Row { outcome, class, conclusion, test } in TABLE {
+        let line = format!("| `{outcome}` | {class} | {conclusion} | `{test}` |");
+        assert!(document.lines().any(|found| found == line), "docs/guarantees.md lacks\n{line}");
+    }
+    let rows = document.lines().skip_while(|line| !line.starts_with("| outcome |")).skip(2);
+    let n_rows = rows.take_while(|line| line.starts_with('|')).count();
+    assert_eq!(n_rows, TABLE.len(), "the table in docs/guarantees.md has rows that no test holds");
+}
+
+#[test]
+fn every_test_that_the_guarantees_name_is_there() {
+    let document = read(&repository().join("docs/guarantees.md"));
+    let mut n_tests = 0;
+    for named in document.split('`').skip(1).step_by(2).filter(|text| text.contains(".rs::")) {
+        n_tests += 1;
+        let whole = if named.contains('/') { named.to_owned() } else { format!("tests/contract/{named}") };
+        let found = find_test(&repository(), &whole).is_some();
+        assert!(found, "docs/guarantees.md names `{named}`, which is no test");
+    }
+    assert!(n_tests > TABLE.len(), "only {n_tests} tests are named");
+}
