@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::proxy::{Proxy, Way};
-use common::{Counter, hello, rounds};
+use common::{Counter, hello, rounds, until};
 use rmi::{Address, Blob, Class, InvocationException, Kind, Node, PeerEvent, Role, args, rmi_node};
 use rmi_core::frame::{FrameHeader, PREAMBLE, frame_type, put_frame};
 use rmi_core::hello::PeerLimits;
@@ -168,6 +168,25 @@ async fn talk(mut stream: Stream) -> Duration {
         sleep(Duration::from_secs(2)).await;
     }
     begun.elapsed()
+}
+
+#[test]
+fn nothing_begins_to_run_that_was_given_up_while_the_process_stood_still() {
+    in_virtual_time(async {
+        for seconds in [20, 25, 600] {
+            let (server, waiter) = server("server", "mem://still-server").await;
+            let mut stream = deaf_peer(&server.addresses()[0], 0, 0).await;
+            server.peers().wait_for(|peers| peers.clients().len() == 1).await.unwrap();
+            // It is here, and nobody has looked, when the time is over.
+            let request = [&[0x91, 0xab][..], b"Waiter.wait"].concat();
+            let header = FrameHeader::new(frame_type::REQUEST, 1, request.len());
+            stream.writer.write_all(&[&header.encode()[..], &request].concat()).await.unwrap();
+            tokio::time::advance(Duration::from_secs(seconds)).await;
+            until("the connection has ended", || server.snapshot().connections.is_empty()).await;
+            assert_eq!(waiter.begun.get(), 0, "after {seconds} s");
+            server.shutdown(Duration::ZERO).await;
+        }
+    });
 }
 
 async fn a_peer_stops_reading(listen: &str, n_answers: u64, n_bytes: usize, n_calls: usize) {

@@ -103,7 +103,7 @@ impl Connection {
         let heard_at = after(heard_ms);
         let silence = now.saturating_duration_since(heard_at);
         if silence >= DEAD_AFTER {
-            return Err(Ended::lost(format!("nothing was heard of the peer for {} s", DEAD_AFTER.as_secs())));
+            return Err(Ended::silent());
         }
         let mut next = heard_at + DEAD_AFTER;
         let mut pinged = false;

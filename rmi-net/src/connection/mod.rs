@@ -51,7 +51,7 @@ use self::serving::Serving;
 use self::writer::Io;
 use crate::budget::Bucket;
 use crate::host::Host;
-use crate::limits::Limits;
+use crate::limits::{DEAD_AFTER, Limits};
 use crate::seam::{Clock, Stream};
 use crate::sync::lock;
 use crate::tasks::spawn;
@@ -166,6 +166,10 @@ impl Ended {
 
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), source: None }
+    }
+
+    fn silent() -> Self {
+        Self::lost(format!("nothing was heard of the peer for {} s", DEAD_AFTER.as_secs()))
     }
 
     fn io(error: std::io::Error) -> Self {

@@ -24,7 +24,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use super::serving::Turn;
 use super::{Connection, Ended, Halves, NO_FRAME};
 use crate::budget::{Bucket, Patience};
-use crate::limits::{LINGER, PING_AFTER};
+use crate::limits::{DEAD_AFTER, LINGER, PING_AFTER};
 use crate::seam::Clock;
 use crate::sync::lock;
 use crate::tasks::spawn;
@@ -129,7 +129,13 @@ pub(super) async fn run(connection: Arc<Connection>, halves: Halves) {
             Ok(_) => {}
             Err(error) => return connection.end(Ended::io(error)),
         }
-        connection.heard_at.store(connection.age_ms(), Ordering::Relaxed);
+        let now = connection.age_ms();
+        let heard_at = connection.heard_at.swap(now, Ordering::Relaxed);
+        if now.saturating_sub(heard_at) >= DEAD_AFTER.as_millis() as u64 {
+            // This process stood still, and its keeper with it. The peer has given up meanwhile what it sent before then,
+            // and is told so by its own clock: none of that may begin to run now.
+            return connection.end(Ended::silent());
+        }
     }
 }
 
