@@ -4,6 +4,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod link_down;
 mod worker;
 
 use std::sync::Arc;
