@@ -126,7 +126,7 @@ async fn every_call_that_was_accepted_is_answered() {
         Some(|proxy| proxy.throttle(Way::Back, 100 << 20)),
         // What crosses the goaway is on its way for long.
         Some(|proxy| [Way::Out, Way::Back].into_iter().for_each(|way| proxy.delay(way, Duration::from_millis(5)))),
-        Some(|proxy| [Way::Out, Way::Back].into_iter().for_each(|way| proxy.split(way, Pieces::Random(2000, 3)))),
+        Some(|proxy| [Way::Out, Way::Back].into_iter().for_each(|way| proxy.split(way, Pieces::Random(10_000, 3)))),
     ];
     let mut refusals = std::collections::BTreeMap::new();
     let (mut n_answers, n_rounds) = (0, rounds(16, 1000));

@@ -89,6 +89,8 @@ pub(crate) struct Proxy {
 
 /// Bytes read at once.
 const READ: usize = 16 << 10;
+/// How far a slow line may lag behind its speed before it has lost the time.
+const CATCH_UP: Duration = Duration::from_millis(10);
 /// Pieces that are on their way, delayed.
 const UNDER_WAY: usize = 256;
 
@@ -393,6 +395,8 @@ async fn hand_on(to: &mut Writer, mut receiver: mpsc::Receiver<(Instant, Vec<u8>
     }
     // Whether nothing arrives any more.
     let mut is_cut = false;
+    // Until when what has arrived takes up the line.
+    let mut paid_until = Instant::now();
     loop {
         let arrived = tokio::select! {
             arrived = receiver.recv() => arrived,
@@ -428,7 +432,13 @@ async fn hand_on(to: &mut Writer, mut receiver: mpsc::Receiver<(Instant, Vec<u8>
             }
             is_cut = is_cut || cut_now(to, line).await?;
             if let Some(bytes_per_second) = bytes_per_second {
-                tokio::time::sleep(Duration::from_secs_f64(piece.len() as f64 / bytes_per_second as f64)).await;
+                // What timers are too coarse for is caught up with.
+                let now = Instant::now();
+                let takes = Duration::from_secs_f64(piece.len() as f64 / bytes_per_second as f64);
+                paid_until = paid_until.max(now - CATCH_UP) + takes;
+                if paid_until > now {
+                    tokio::time::sleep_until(paid_until).await;
+                }
             } else if !rest.is_empty() {
                 // So that pieces arrive one by one.
                 tokio::task::yield_now().await;
