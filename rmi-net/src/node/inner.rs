@@ -359,8 +359,7 @@ impl NodeInner {
         for old in admitted.doubted {
             spawn(&self.runtime, settle_namesakes(Arc::downgrade(self), old, instance));
         }
-        // Of two that the other side has dialled it alone knows which is the newer.
-        for lost in admitted.lost.into_iter().filter(|lost| lost.is_dialer() || is_dialer) {
+        for lost in admitted.lost {
             spawn(&self.runtime, lost.wind_down_once(GoAwayReason::Duplicate));
         }
         if let Some(established) = admitted.established {

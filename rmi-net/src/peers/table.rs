@@ -109,7 +109,7 @@ impl Entry {
 #[derive(Debug)]
 pub(crate) struct Admitted {
     pub(crate) events: Vec<PeerEvent>,
-    /// Connections that have lost to the new one.
+    /// Connections that have lost to the new one, and that this side is to wind down.
     pub(crate) lost: Vec<Arc<Connection>>,
     /// The connection that has won against the new one, if it still lives.
     pub(crate) established: Option<Arc<Connection>>,
@@ -257,7 +257,9 @@ impl PeerTable {
                 admitted.established = Some(established);
             }
             _ => {
-                admitted.lost = entry.links.clone();
+                // Of two that the other side has dialled it alone knows which is the newer.
+                let is_judged_here = |lost: &&Arc<Connection>| lost.is_dialer() || link.is_dialer();
+                admitted.lost = entry.links.iter().filter(is_judged_here).cloned().collect();
                 entry.links.insert(0, Arc::clone(link));
             }
         }
