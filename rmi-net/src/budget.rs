@@ -8,13 +8,13 @@
 //! A [`Bucket`] bounds what costs the peer little and this node more. It is pure: whoever takes from it says the time.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use rmi_core::hello::InstanceId;
 
-use crate::sync::lock;
+use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::{Mutex, lock};
 
 /// So many at once, and so many in each second from then on.
 #[derive(Debug, Clone)]

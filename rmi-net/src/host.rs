@@ -4,8 +4,7 @@
 //! name resolves where exactly one service has it. Services come and go at run time.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use rmi_core::descriptor::{Execution, MethodDescriptor, ServiceDescriptor};
 use rmi_core::kind::Kind;
@@ -15,11 +14,12 @@ use rmi_core::scope::Slot;
 use rmi_core::service::AnyService;
 use rmi_core::suggest;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::budget::PeerBudgets;
 use crate::limits::Limits;
-use crate::sync::lock;
+use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::{Mutex, Notify, lock};
 
 /// The name of the service that each node has.
 pub(crate) const BUILT_IN: &str = "rmi";

@@ -1,7 +1,7 @@
 //! A peer: another node as seen from here, and the way of calls to it.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 
 use rmi_core::args::Args;
 use rmi_core::context::{CallContext, FromCall};
@@ -22,7 +22,7 @@ use crate::host::BUILT_IN;
 use crate::limits::DIAL_TIMEOUT;
 use crate::node::{CallerLink, NodeInner};
 use crate::peers::{DialError, PeerInfo, PeerState};
-use crate::sync::lock;
+use crate::sync::{Mutex, lock};
 
 /// Another node as seen from here. Cheap to clone; make a stub of it, or call it by name.
 ///

@@ -4,7 +4,7 @@
 //! always finds its call. What is large is encoded before. A call that finds no room waits for it, unless it is made by
 //! a method that itself holds a place here: that one is refused, for it could wait for itself.
 
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -17,7 +17,7 @@ use rmi_core::transport::{Link, Outcome, Started, Ticket};
 
 use super::pending::{EndedCall, PendingCall, Progress};
 use super::{Connection, State};
-use crate::sync::lock;
+use crate::sync::{MutexGuard, lock};
 
 impl Connection {
     /// Starts a call. Gives the request back if this connection takes none.

@@ -4,7 +4,6 @@
 //! at all calls that wait. A deadline may pass up to [`TICK`] before its call is told.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rmi_core::frame::{GoAwayReason, frame_type};
@@ -12,6 +11,7 @@ use rmi_core::kind::Kind;
 
 use super::{Connection, Ended, NO_FRAME};
 use crate::limits::{DEAD_AFTER, FRAME_TIMEOUT, PING_AFTER, WRITE_STALL};
+use crate::sync::atomic::Ordering;
 use crate::sync::lock;
 
 /// The shortest sleep: deadlines that are close to each other are looked at together.
@@ -53,7 +53,7 @@ impl Connection {
         }
     }
 
-    fn expire_pending(&self, now: Instant) {
+    pub(super) fn expire_pending(&self, now: Instant) {
         let mut told = Vec::new();
         {
             let mut state = lock(&self.state);

@@ -19,6 +19,8 @@
 mod calling;
 mod handshake;
 mod keeper;
+#[cfg(all(test, rmi_loom))]
+mod loom_tests;
 mod outgoing;
 mod pending;
 mod reader;
@@ -28,8 +30,7 @@ mod writer;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -40,7 +41,6 @@ use rmi_core::frame::{GoAway, GoAwayReason, frame_type};
 use rmi_core::hello::{Hello, InstanceId, NodeRecord};
 use rmi_core::kind::{Class, Kind};
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 pub use self::handshake::HandshakeError;
@@ -53,7 +53,8 @@ use crate::budget::Bucket;
 use crate::host::Host;
 use crate::limits::{DEAD_AFTER, Limits};
 use crate::seam::{Clock, Stream};
-use crate::sync::lock;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Mutex, Notify, lock};
 use crate::tasks::spawn;
 
 /// No frame has come in part.

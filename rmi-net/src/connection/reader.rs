@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -26,6 +25,7 @@ use super::{Connection, Ended, Halves, NO_FRAME};
 use crate::budget::{Bucket, Patience};
 use crate::limits::{DEAD_AFTER, LINGER, PING_AFTER};
 use crate::seam::Clock;
+use crate::sync::atomic::Ordering;
 use crate::sync::lock;
 use crate::tasks::spawn;
 

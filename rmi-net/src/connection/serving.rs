@@ -8,8 +8,7 @@
 
 use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Instant;
 
@@ -33,7 +32,8 @@ use tracing::Instrument;
 use super::Connection;
 use crate::budget::{PeerBudget, PeerShare, too_many_calls};
 use crate::host::{Admission, BYTES_PER_VALUE, Host, Method, PoolSlot};
-use crate::sync::lock;
+use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::{Mutex, lock};
 
 /// The calls of the peer that run.
 #[derive(Debug)]
@@ -106,6 +106,12 @@ impl Serving {
 
     pub(super) fn n_running(&self) -> usize {
         self.n_running.load(Ordering::Acquire)
+    }
+
+    /// The node's services and budgets.
+    #[cfg(all(test, rmi_loom))]
+    pub(super) fn host(&self) -> &Arc<Host> {
+        &self.host
     }
 
     /// Stops a call whose caller does not want it any more.
@@ -282,7 +288,7 @@ impl Connection {
     }
 
     /// Takes what a call of the peer needs.
-    fn permit(self: &Arc<Self>, id: u64, memory: usize) -> Result<RunningCall, Rejection> {
+    pub(super) fn permit(self: &Arc<Self>, id: u64, memory: usize) -> Result<RunningCall, Rejection> {
         let serving = &self.serving;
         // Only the reader adds, so what is looked at here can only have become less when it is added to.
         let n_running = serving.n_running.load(Ordering::Acquire);

@@ -10,7 +10,6 @@ use std::future::poll_fn;
 use std::io::IoSlice;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -20,6 +19,7 @@ use tokio::io::AsyncWrite;
 use super::outgoing::Finished;
 use super::pending::{EndedCall, Progress};
 use super::{Connection, Ended, nil};
+use crate::sync::atomic::Ordering;
 use crate::sync::lock;
 
 /// Most buffers in one system call.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use rmi_core::context::Caller;
@@ -24,7 +24,7 @@ use crate::host::{Host, ServeError};
 use crate::limits::{ALIVE_CHECK, DIAL_TIMEOUT, Limits};
 use crate::peers::{PeerEvent, PeerInfo, PeerState, PeerTable};
 use crate::seam::{Clock, Seams};
-use crate::sync::lock;
+use crate::sync::{Mutex, lock};
 use crate::tasks::spawn;
 
 /// Events that may wait for a slow watcher before it is told that it missed some.

@@ -1,7 +1,7 @@
 //! Who comes, and whom to go to: the tasks that accept and dial.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use rmi_core::frame::GoAwayReason;
@@ -13,7 +13,7 @@ use crate::connection::{HandshakeError, Refusal, greet};
 use crate::limits::{DIAL_TIMEOUT, IDLE_AFTER, LINKS_PER_PEER, SMALL_CLUSTER};
 use crate::peers::{DialError, Target};
 use crate::seam::{Listener, Stream};
-use crate::sync::lock;
+use crate::sync::{Mutex, lock};
 use crate::tasks::spawn;
 
 /// How long an accept that failed is waited for: it fails where descriptors are used up.

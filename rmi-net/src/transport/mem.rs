@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::{LazyLock, Mutex};
+use std::sync::LazyLock;
 
 use tokio::sync::mpsc;
 
 use crate::address::Address;
 use crate::seam::{BoxFuture, Listener, Stream};
-use crate::sync::lock;
+use crate::sync::{Mutex, lock};
 
 /// Bytes under way in each direction.
 const BUFFER: usize = 256 << 10;

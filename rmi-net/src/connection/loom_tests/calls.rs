@@ -1,0 +1,111 @@
+//! A pending call: whatever happens to it at once, it ends once, its caller hears of it, and nothing is left.
+
+use loom::thread;
+
+use super::*;
+
+/// What can happen to a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Event {
+    Answer,
+    Timeout,
+    Drop,
+    Close,
+}
+
+impl Event {
+    fn happens(self, connection: &Connection, ticket: &std::sync::Mutex<Option<Ticket>>) {
+        match self {
+            Event::Answer => assert!(connection.answered(1, answer())),
+            Event::Timeout => connection.expire_pending(connection.clock.now() + Duration::from_secs(10)),
+            Event::Drop => {
+                let ticket = ticket.lock().unwrap().take();
+                drop(ticket);
+            }
+            Event::Close => connection.end(Ended::lost("closed")),
+        }
+    }
+}
+
+/// A call is on its way when two things happen to it at once, and its caller waits for it unless one of them is that
+/// the caller goes.
+fn race(first: Event, second: Event) {
+    model(move || {
+        let (connection, wire, mut writer) = connection(Limits::default(), usize::MAX);
+        let timed = Request { timeout: Some(Duration::from_secs(5)), ..request() };
+        let ticket = Arc::new(std::sync::Mutex::new(Some(call(&connection, timed))));
+        assert_eq!(wire.ids(frame_type::REQUEST), [1]);
+        let threads = [first, second].map(|event| {
+            let (connection, ticket) = (Arc::clone(&connection), Arc::clone(&ticket));
+            thread::spawn(move || event.happens(&connection, &ticket))
+        });
+        let has_waiter = first != Event::Drop && second != Event::Drop;
+        if has_waiter {
+            let outcome = block_on(outcome(&connection, 1));
+            match outcome {
+                Ok(_) => assert!(first == Event::Answer || second == Event::Answer),
+                // It has left.
+                Err(error) => assert_eq!(error.class(), Class::MaybeExecuted),
+            }
+        }
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        ticket.lock().unwrap().take();
+        writer.run();
+        assert_quiet(&connection, &wire);
+        assert!(wire.ids(frame_type::CANCEL).len() <= 1);
+        // The connection still takes calls, unless it was closed.
+        let is_closed = first == Event::Close || second == Event::Close;
+        assert_eq!(connection.start(request()).is_err(), is_closed);
+    });
+}
+
+#[test]
+fn an_answer_and_a_timeout_at_once() {
+    race(Event::Answer, Event::Timeout);
+}
+
+#[test]
+fn an_answer_and_a_drop_at_once() {
+    race(Event::Answer, Event::Drop);
+}
+
+#[test]
+fn an_answer_and_the_end_of_the_connection_at_once() {
+    race(Event::Answer, Event::Close);
+}
+
+#[test]
+fn a_timeout_and_a_drop_at_once() {
+    race(Event::Timeout, Event::Drop);
+}
+
+#[test]
+fn a_timeout_and_the_end_of_the_connection_at_once() {
+    race(Event::Timeout, Event::Close);
+}
+
+#[test]
+fn a_drop_and_the_end_of_the_connection_at_once() {
+    race(Event::Drop, Event::Close);
+}
+
+#[test]
+fn a_call_for_which_there_is_room_again_goes_out() {
+    model(|| {
+        let (connection, wire, mut writer) = connection(Limits::default(), usize::MAX);
+        let held = [call(&connection, request()), call(&connection, request())];
+        let Ok(Started::Later(later)) = connection.start(request()) else { panic!("there is room for two") };
+        let answering = {
+            let connection = Arc::clone(&connection);
+            thread::spawn(move || assert!(connection.answered(1, answer())))
+        };
+        let dropping = thread::spawn(move || drop(held));
+        let Started::Sent(ticket) = block_on(later) else { panic!("refused") };
+        answering.join().unwrap();
+        dropping.join().unwrap();
+        drop(ticket);
+        writer.run();
+        assert_quiet(&connection, &wire);
+        assert_eq!(lock(&connection.state).n_waiting_for_room, 0);
+    });
+}

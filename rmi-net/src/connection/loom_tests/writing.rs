@@ -1,0 +1,118 @@
+//! From the queue to the system: no frame is left behind, and the class of an error tells whether one has left.
+
+use loom::thread;
+
+use super::*;
+
+#[test]
+fn no_frame_is_left_behind() {
+    model(|| {
+        let (connection, wire, mut writer) = connection(Limits::default(), usize::MAX);
+        let callers = [0, 1].map(|_| {
+            let connection = Arc::clone(&connection);
+            thread::spawn(move || call(&connection, request()))
+        });
+        writer.run();
+        let tickets = callers.map(|caller| caller.join().unwrap());
+        // Nobody calls any more: whoever found the wire busy has woken the writer.
+        writer.run();
+        assert_eq!(wire.ids(frame_type::REQUEST), [1, 2]);
+        drop(tickets);
+        writer.run();
+        assert_quiet(&connection, &wire);
+        assert_eq!(wire.ids(frame_type::CANCEL).len(), 2);
+    });
+}
+
+#[test]
+fn parts_go_on_when_credit_comes() {
+    model(|| {
+        let limits = Limits::default().with_window(1);
+        let window = limits.window();
+        let (connection, wire, mut writer) = connection(limits, usize::MAX);
+        let mut request = request();
+        request.args.push(&vec![7u8; 3 * window]);
+        let ticket = call(&connection, request);
+        writer.run();
+        let reading = {
+            let connection = Arc::clone(&connection);
+            thread::spawn(move || {
+                lock(&connection.state).outgoing.add_credit(4 * window as u64);
+                connection.flush(true);
+            })
+        };
+        // Another frame on its way keeps the wire busy meanwhile.
+        let pinging = {
+            let connection = Arc::clone(&connection);
+            thread::spawn(move || {
+                lock(&connection.state).outgoing.push(frame_type::PING, 0, 1, |_| {});
+                connection.flush(true);
+            })
+        };
+        reading.join().unwrap();
+        pinging.join().unwrap();
+        writer.run();
+        assert_eq!(connection.load(), (1, 0, 0));
+        assert_eq!(wire.ids(frame_type::PING), [1]);
+        assert_eq!(lock(&connection.state).pending.get_mut(1).unwrap().progress, Progress::Sent);
+        drop(ticket);
+    });
+}
+
+/// A call ends while the system takes its request or does not take it yet: `end` gives the class.
+fn class_is_true(end: impl Fn(&Connection, Ticket) -> Option<Class> + Copy + Send + Sync + 'static) {
+    model(move || {
+        let (connection, wire, mut writer) = connection(Limits::default(), 0);
+        let ticket = call(&connection, request());
+        writer.run();
+        let ending = {
+            let connection = Arc::clone(&connection);
+            thread::spawn(move || end(&connection, ticket))
+        };
+        wire.make_room(usize::MAX);
+        writer.run();
+        let class = ending.join().unwrap();
+        writer.run();
+        let has_left = wire.ids(frame_type::REQUEST) == [1];
+        if class == Some(Class::NotExecuted) {
+            assert!(!has_left, "it said that it has not run, and it may have");
+        }
+        // What was called back was either taken out of the queue, or is cancelled behind the request.
+        let is_cancelled = wire.ids(frame_type::CANCEL) == [1];
+        assert!(connection.has_ended() || has_left == is_cancelled, "{:?}", wire.frames());
+        assert_quiet(&connection, &wire);
+    });
+}
+
+#[test]
+fn the_class_of_a_timeout_is_true() {
+    class_is_true(|connection, ticket| {
+        let ended = {
+            let mut state = lock(&connection.state);
+            connection.give_up(&mut state, 1, Kind::Timeout, "late")
+        };
+        connection.tell(ended);
+        connection.flush(false);
+        let error = block_on(outcome(connection, 1)).unwrap_err();
+        drop(ticket);
+        Some(error.class())
+    });
+}
+
+#[test]
+fn the_class_of_a_lost_connection_is_true() {
+    class_is_true(|connection, ticket| {
+        connection.end(Ended::lost("closed"));
+        let error = block_on(outcome(connection, 1)).unwrap_err();
+        drop(ticket);
+        Some(error.class())
+    });
+}
+
+#[test]
+fn a_dropped_call_is_taken_back_or_cancelled() {
+    class_is_true(|_, ticket| {
+        drop(ticket);
+        None
+    });
+}
