@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use common::{Counter, MemStream, Raw, hello, until};
 use rmi::{Blob, CallContext, Class, Failure, Kind, Limits, Node, Peer, Role, StartError, Value, args, rmi_node};
-use rmi_core::frame::{FrameHeader, GoAwayReason, HEADER_LEN, MAX_HELLO, PREAMBLE, frame_flag, frame_type, put_frame};
+use rmi_core::frame::{FrameHeader, GoAwayReason, HEADER_LEN, PREAMBLE, frame_flag, frame_type, put_frame};
 use rmi_core::hello::{Hello, InstanceId, NodeRecord, PeerLimits, encode_records};
 use rmi_core::message::{Message, Response};
 
@@ -158,7 +158,7 @@ fn frames() {
 fn hellos_of_others() {
     virtually(async {
         let (_node, _) = node("limit-hello", Limits::default()).await;
-        is_exact(MAX_HELLO, |len| async move {
+        is_exact(16 << 10, |len| async move {
             let of = |n: usize| {
                 let mut hello = raw_hello("raw");
                 hello.node.labels.insert("label".to_owned(), "a".repeat(n));
@@ -183,7 +183,7 @@ fn the_own_hello_and_names() {
     virtually(async {
         let with = |n: usize| Node::builder().name("n").listen("mem://limit-own-hello").label("label", "a".repeat(n));
         let Err(StartError::HelloTooLarge(len)) = with(10_000).start().await else { panic!("it started") };
-        is_exact(MAX_HELLO / 2 + 10_000 - len, |n| async move {
+        is_exact((8 << 10) + 10_000 - len, |n| async move {
             match with(n).start().await {
                 Ok(node) => {
                     node.shutdown(Duration::ZERO).await;
