@@ -6,7 +6,7 @@ mod common;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use common::{Counter, MemStream, Raw, hello, only_link, until_quiet};
+use common::{Counter, MemStream, Raw, hello, only_link, until_quiet, virtually};
 use rmi::{Kind, Limits, Node, Peer, Role, args, rmi_node};
 use rmi_core::frame::{FrameHeader, GoAwayReason, HEADER_LEN, frame_flag, frame_type, put_frame};
 use rmi_core::hello::{Hello, PeerLimits};
@@ -29,12 +29,6 @@ impl Echo {
         self.runs.add();
         std::future::pending().await
     }
-}
-
-/// Runs a test in virtual time.
-fn virtually(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-    runtime.block_on(test);
 }
 
 /// A node, and a peer that must not notice anything.

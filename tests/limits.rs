@@ -7,7 +7,7 @@ mod common;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use common::{Counter, MemStream, Raw, hello, until};
+use common::{Counter, MemStream, Raw, hello, until, virtually};
 use rmi::{Blob, CallContext, Class, Failure, Kind, Limits, Node, Peer, Role, StartError, Value, args, rmi_node};
 use rmi_core::frame::{FrameHeader, GoAwayReason, HEADER_LEN, PREAMBLE, frame_flag, frame_type, put_frame};
 use rmi_core::hello::{Hello, InstanceId, NodeRecord, PeerLimits, encode_records};
@@ -63,12 +63,6 @@ struct Deep(#[source] Option<Box<Deep>>);
 /// Arrays in each other: one is an empty array.
 fn nested(depth: usize) -> Value {
     (1..depth).fold(Value::Array(Vec::new()), |inner, _| Value::Array(vec![inner]))
-}
-
-/// Runs a test in virtual time.
-fn virtually(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-    runtime.block_on(test);
 }
 
 /// `passes` says whether so much passes: one less and exactly the limit do, one more does not.

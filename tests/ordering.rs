@@ -4,7 +4,7 @@ mod common;
 
 use std::sync::{Arc, Mutex};
 
-use common::{Counter, MemStream, Raw, hello};
+use common::{Counter, MemStream, Raw, hello, virtually};
 use rmi::{Blob, Node, Peer, Role, args, rmi_node};
 use rmi_core::frame::frame_type;
 use rmi_core::hello::PeerLimits;
@@ -58,12 +58,6 @@ impl Crowd {
     async fn large(&self, n: u64, _blob: Blob) -> u64 {
         self.0.run(n).await
     }
-}
-
-/// Runs a test in virtual time.
-fn virtually(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-    runtime.block_on(test);
 }
 
 async fn raw(name: &str) -> (Node, Peer, Raw<MemStream>) {

@@ -34,6 +34,14 @@ pub(crate) async fn within<T>(test: impl Future<Output = T>) -> T {
     tokio::time::timeout(LONGEST, test).await.expect("the test took longer than 30 s")
 }
 
+/// Runs a test in virtual time, for an hour of it at most, with transports of this process only.
+pub(crate) fn virtually<T>(test: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+    let hour = Duration::from_secs(3600);
+    let run = async { tokio::time::timeout(hour, test).await.expect("the test took longer than an hour, in its time") };
+    runtime.expect("no runtime").block_on(run)
+}
+
 /// Waits until something is so that nobody announces.
 pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let mut look = tokio::time::interval(Duration::from_millis(2));

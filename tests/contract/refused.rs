@@ -8,7 +8,7 @@ use rmi_core::frame::{GoAway, GoAwayReason, frame_flag, frame_type};
 use rmi_core::hello::PeerLimits;
 use rmi_core::message::{Message, Response};
 
-use crate::common::{Raw, hello, host_port, until, until_quiet, within};
+use crate::common::{Raw, hello, host_port, until, until_quiet, virtually, within};
 use crate::service::{Bomb, Faulty, Pair, Trigger, answer, impostor, request};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -148,8 +148,7 @@ async fn going_away_above_the_last_accepted_did_not_run() {
 /// The time counts from the first part, not from the last. In virtual time.
 #[test]
 fn expired_while_its_parts_came() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-    runtime.block_on(async {
+    virtually(async {
         let faulty = Arc::new(Faulty::default());
         let node = Node::builder().name("server").listen("mem://expired-parts").serve_arc(Arc::clone(&faulty));
         let _node = node.start().await.unwrap();

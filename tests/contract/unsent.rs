@@ -8,7 +8,7 @@ use rmi_core::frame::frame_type;
 use rmi_core::hello::PeerLimits;
 use tokio::net::TcpListener;
 
-use crate::common::{Raw, hello, until_quiet, within};
+use crate::common::{Raw, hello, until_quiet, virtually, within};
 use crate::service::{Bomb, Faulty, FaultyStub, Pair, Trigger, impostor};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -206,8 +206,7 @@ async fn would_block() {
 /// time, through a pipe of known size.
 #[test]
 fn a_call_that_ends_in_the_queue_is_taken_back() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-    runtime.block_on(async {
+    virtually(async {
         let node = Node::builder().name("node").listen("mem://taken-back").start().await.unwrap();
         let mut raw =
             Raw::connect_mem("taken-back", &hello("default", "server", Role::Client, PeerLimits::default())).await;
