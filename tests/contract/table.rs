@@ -66,6 +66,7 @@ const TABLE: &[Row] = &[
     row("ExpiredOnArrival", NotExecuted, "the time was over when it came", "refused.rs::expired_on_arrival"),
     row("GoingAway", NotExecuted, "the peer shuts down, and had not accepted it", "refused.rs::going_away"),
     row("PeerRestarted", NotExecuted, "a pinned peer whose process is no more", "perhaps.rs::peer_restarted"),
+    row("WouldBlock", MaybeExecuted, "the same, of a call that `send()` had started", "unsent.rs::would_block"),
     row("Timeout", MaybeExecuted, "no answer in time; the method was told to stop", "perhaps.rs::timeout"),
     row(
         "Cancelled",

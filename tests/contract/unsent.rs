@@ -194,10 +194,16 @@ async fn would_block() {
         let pair = Pair::start().await;
         let error = pair.stub.fine().wait().unwrap_err();
         assert_eq!((error.kind(), error.class()), (Kind::WouldBlock, Class::NotExecuted), "{error:?}");
+        // One that was sent may run, and is cancelled.
+        let call = pair.stub.wait().send();
+        pair.faulty.runs.reaches(1).await;
+        let error = call.wait().unwrap_err();
+        assert_eq!((error.kind(), error.class()), (Kind::WouldBlock, Class::MaybeExecuted), "{error:?}");
+        until_quiet(&[&pair.client, &pair.server]).await;
         // In a method too, on whatever node.
         let story = pair.stub.block().await.unwrap();
         assert!(story.contains("`wait()` would block the async runtime"), "{story}");
-        assert_eq!(pair.faulty.runs.get(), 0);
+        assert_eq!(pair.faulty.runs.get(), 1);
     })
     .await;
 }
