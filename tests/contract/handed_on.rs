@@ -2,7 +2,7 @@
 
 use rmi::{Class, InvocationException, Kind, Node, RemoteError, root_exc};
 
-use crate::common::within;
+use crate::common::{virtually, within};
 use crate::service::{Faulty, FaultyStub, Oops};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -45,8 +45,12 @@ async fn over_two_hops_the_root_is_the_innermost_cause() {
 
 /// `client` knows `near`, which knows `far`.
 async fn three() -> (Vec<Node>, FaultyStub) {
-    let far = Node::builder().name("far").listen("tcp://127.0.0.1:0").serve(Faulty::default()).start().await.unwrap();
-    let near = Node::builder().name("near").listen("tcp://127.0.0.1:0").seeds(far.addresses());
+    three_at(["tcp://127.0.0.1:0"; 2]).await
+}
+
+async fn three_at([far, near]: [&str; 2]) -> (Vec<Node>, FaultyStub) {
+    let far = Node::builder().name("far").listen(far).serve(Faulty::default()).start().await.unwrap();
+    let near = Node::builder().name("near").listen(near).seeds(far.addresses());
     let near = near.serve(Faulty::default()).start().await.unwrap();
     let client = Node::builder().name("client").seeds(near.addresses()).start().await.unwrap();
     let stub = FaultyStub::new(client.peer("near").await.unwrap());
@@ -89,10 +93,11 @@ async fn the_cause_is_the_same_however_it_is_handed_on() {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_call_that_a_method_gave_up_is_told_with_the_type_of_its_cause() {
-    within(async {
-        let (_nodes, stub) = three().await;
+/// In virtual time, so that the call has left when its time is over.
+#[test]
+fn a_call_that_a_method_gave_up_is_told_with_the_type_of_its_cause() {
+    virtually(async {
+        let (_nodes, stub) = three_at(["mem://late-far", "mem://late-near"]).await;
         let error = stub.hand_on_late("far").await.unwrap_err();
         assert_eq!((error.kind(), error.class()), (Kind::Raised, Class::Executed), "{error:?}");
         let remote = error.remote().unwrap();
@@ -100,6 +105,5 @@ async fn a_call_that_a_method_gave_up_is_told_with_the_type_of_its_cause() {
         assert_eq!(remote.message(), "no answer came in time");
         let story = format!("{error:?}");
         assert!(story.contains("node `far` did not answer in time (may have executed)"), "{story}");
-    })
-    .await;
+    });
 }

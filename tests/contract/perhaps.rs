@@ -2,25 +2,26 @@
 
 use std::time::Duration;
 
-use rmi::{Class, Kind, Node, Role, args};
+use rmi::{Class, Kind, Limits, Node, Role, args};
 use rmi_core::frame::{GoAway, GoAwayReason, frame_flag, frame_type};
 use rmi_core::hello::PeerLimits;
 use tokio::net::TcpListener;
 
-use crate::common::{Raw, hello, host_port, until_quiet, within};
+use crate::common::{Raw, hello, host_port, until_quiet, virtually, within};
 use crate::service::{Pair, impostor};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn timeout() {
-    within(async {
-        let pair = Pair::start().await;
+/// In virtual time, which goes on when nobody has anything to do: so the method has begun when it is over.
+#[test]
+fn timeout() {
+    virtually(async {
+        let pair = Pair::listening("mem://contract-timeout", Limits::default()).await;
         let call = pair.stub.wait().with_timeout(Duration::from_millis(30));
         let error = pair.fails(call, Kind::Timeout, Class::MaybeExecuted).await;
         assert!(format!("{error:?}").contains("did not answer in time"), "{error:?}");
+        assert_eq!(pair.faulty.runs.get(), 2, "it did not run, and what was called after it");
         let call = pair.stub.fine().with_timeout(Duration::ZERO);
         pair.fails(call, Kind::Timeout, Class::NotExecuted).await;
-    })
-    .await;
+    });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

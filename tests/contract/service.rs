@@ -225,8 +225,12 @@ impl Pair {
     }
 
     pub(crate) async fn with_limits(limits: Limits) -> Self {
+        Self::listening("tcp://127.0.0.1:0", limits).await
+    }
+
+    pub(crate) async fn listening(address: &str, limits: Limits) -> Self {
         let faulty = Arc::new(Faulty::default());
-        let server = Node::builder().name("server").listen("tcp://127.0.0.1:0").limits(limits.clone());
+        let server = Node::builder().name("server").listen(address).limits(limits.clone());
         let server = server.serve_arc(Arc::clone(&faulty)).start().await.unwrap();
         let client = Node::builder().name("client").seeds(server.addresses()).limits(limits).start().await.unwrap();
         let peer = client.peer("server").await.unwrap();
