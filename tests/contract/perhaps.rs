@@ -5,7 +5,6 @@ use std::time::Duration;
 use rmi::{Class, Kind, Limits, Node, Role, args};
 use rmi_core::frame::{GoAway, GoAwayReason, frame_flag, frame_type};
 use rmi_core::hello::PeerLimits;
-use tokio::net::TcpListener;
 
 use crate::common::{Raw, hello, host_port, until_quiet, virtually, within};
 use crate::service::{Pair, impostor};
@@ -118,27 +117,24 @@ async fn peer_restarted() {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_lost_is_not_sent_again() {
-    within(async {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("tcp://{}", listener.local_addr().unwrap());
-        let mut hello = hello("default", "server", Role::Member, PeerLimits::default());
-        hello.node.addresses = vec![address.clone()];
-        let client = Node::builder().name("client").seed(&address).start().await.unwrap();
-        let mut raw = Raw::accept(&listener, &hello).await;
-        let peer = client.peer("server").await.unwrap();
+#[test]
+fn what_was_lost_is_not_sent_again() {
+    virtually(async {
+        let node = Node::builder().name("node").listen("mem://not-again").start().await.unwrap();
+        let hello = hello("default", "server", Role::Client, PeerLimits::default());
+        let mut raw = Raw::connect_mem("not-again", &hello).await;
+        let peer = node.peer("server").await.unwrap();
         for n in 0..5u8 {
-            // The first frame of each connection is the call that was made on it, and no older one.
+            // The first request on each connection is the call that was made on it, and no older one.
             let call = peer.invoke::<u8>("Faulty.fine", args![n]).send();
             let (header, payload) = raw.frame_of(frame_type::REQUEST).await;
             assert_eq!((header.id, payload.last()), (1, Some(&n)));
             drop(raw);
             let error = call.await.unwrap_err();
             assert_eq!((error.kind(), error.class()), (Kind::ConnectionLost, Class::MaybeExecuted), "{error:?}");
-            raw = Raw::accept(&listener, &hello).await;
-            client.peers().wait_for(|peers| peers.connected() == 1).await.unwrap();
+            // The same process comes again.
+            raw = Raw::connect_mem("not-again", &hello).await;
+            node.peers().wait_for(|peers| peers.clients().len() == 1).await.unwrap();
         }
-    })
-    .await;
+    });
 }
