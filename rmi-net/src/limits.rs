@@ -14,7 +14,7 @@ pub(crate) const WRITE_STALL: Duration = Duration::from_secs(20);
 pub(crate) const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
 /// How many connections one process may have with this node at a time. Two nodes need one, and a few while they find out
 /// which one it is.
-pub(crate) const LINKS_PER_PEER: usize = 8;
+pub(crate) const CONNECTIONS_PER_PEER: usize = 8;
 /// How long a connection without calls stays open where there are more than [`SMALL_CLUSTER`].
 pub(crate) const IDLE_AFTER: Duration = Duration::from_secs(300);
 /// Up to this many nodes keep a connection to each other.

@@ -78,7 +78,7 @@ pub enum HandshakeError {
     Full,
     /// The other end has as many connections with this node as one process may.
     #[error("the other end has too many connections with this node already")]
-    TooManyLinks,
+    TooManyConnections,
     /// The other end does not want to talk.
     #[error("the other end refused: {message} ({reason:?})")]
     Refused {
@@ -174,7 +174,7 @@ fn farewell(error: &HandshakeError, is_dialer: bool) -> Option<BytesMut> {
         HandshakeError::ForeignCluster { .. } => GoAwayReason::ForeignCluster,
         HandshakeError::SelfConnect => GoAwayReason::SelfConnect,
         HandshakeError::Stopping => GoAwayReason::Shutdown,
-        HandshakeError::Full | HandshakeError::TooManyLinks => GoAwayReason::TooMuch,
+        HandshakeError::Full | HandshakeError::TooManyConnections => GoAwayReason::TooMuch,
         HandshakeError::Io(_)
         | HandshakeError::Closed
         | HandshakeError::NotRmi
@@ -187,7 +187,7 @@ fn farewell(error: &HandshakeError, is_dialer: bool) -> Option<BytesMut> {
         HandshakeError::SelfConnect => "both ends are the same node".to_owned(),
         HandshakeError::Stopping => "it is shutting down".to_owned(),
         HandshakeError::Full => "it has as many connections as it may".to_owned(),
-        HandshakeError::TooManyLinks => "there are too many connections between the two nodes already".to_owned(),
+        HandshakeError::TooManyConnections => "there are too many connections between the two nodes already".to_owned(),
         HandshakeError::Version { theirs, .. } => {
             format!("it speaks versions {VERSIONS:?} of the protocol, and not {theirs:?}, or lacks a feature")
         }

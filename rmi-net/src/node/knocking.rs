@@ -10,7 +10,7 @@ use rmi_core::hello::{Hello, InstanceId};
 use super::inner::NodeInner;
 use crate::address::Address;
 use crate::connection::{HandshakeError, Refusal, greet};
-use crate::limits::{DIAL_TIMEOUT, IDLE_AFTER, LINKS_PER_PEER, SMALL_CLUSTER};
+use crate::limits::{CONNECTIONS_PER_PEER, DIAL_TIMEOUT, IDLE_AFTER, SMALL_CLUSTER};
 use crate::peers::{DialError, Target};
 use crate::seam::{Listener, Stream};
 use crate::sync::{Mutex, lock};
@@ -87,7 +87,7 @@ async fn welcome(node: Weak<NodeInner>, stream: Stream, place: impl Send) {
             let (n_accepted, n_links) =
                 node.with_peers(|peers| (peers.n_accepted(), peers.n_links(hello.node.instance)));
             match () {
-                () if n_links >= LINKS_PER_PEER => Err(HandshakeError::TooManyLinks),
+                () if n_links >= CONNECTIONS_PER_PEER => Err(HandshakeError::TooManyConnections),
                 () if n_accepted >= node.limits.connections() => Err(HandshakeError::Full),
                 () => Ok(()),
             }
