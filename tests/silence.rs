@@ -40,6 +40,9 @@ impl Waiter {
 /// How long something that is gone may go unnoticed.
 const NOTICED: Duration = Duration::from_secs(21);
 
+/// The credit that nodes give by default.
+const WINDOW: u64 = 512 << 10;
+
 fn in_virtual_time(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     runtime.block_on(async { timeout(Duration::from_secs(3600), test).await.expect("the test hangs") });
@@ -138,11 +141,11 @@ fn a_silent_link_is_noticed_in_real_time() {
     in_real_time(a_link_falls_silent("tcp://127.0.0.1:0", &[Way::Out, Way::Back], Duration::from_secs(3)));
 }
 
-/// A peer that goes on to talk and reads nothing, dialled by nobody: it asks for so many answers of this length.
-async fn deaf_peer(hub: &Address, n_answers: u64, n_bytes: usize) -> Stream {
+/// A peer that goes on to talk and reads nothing: it asks for so many answers of this length, and gives so much credit.
+async fn deaf_peer(hub: &Address, n_answers: u64, n_bytes: usize, window: u64) -> Stream {
     let mut stream = SystemNet.dial(hub).await.unwrap();
     let mut words = bytes::BytesMut::from(&PREAMBLE[..]);
-    let hello = hello("default", "deaf", Role::Client, PeerLimits::default());
+    let hello = hello("default", "deaf", Role::Client, PeerLimits { window, ..PeerLimits::default() });
     put_frame(&mut words, frame_type::HELLO, 0, 0, |out| hello.encode(out));
     stream.writer.write_all(&words).await.unwrap();
     stream.reader.read_exact(&mut [0; PREAMBLE.len()]).await.unwrap();
@@ -175,7 +178,7 @@ fn nothing_begins_to_run_that_was_given_up_while_the_process_stood_still() {
     in_virtual_time(async {
         for seconds in [20, 25, 600] {
             let (server, waiter) = server("server", "mem://still-server").await;
-            let mut stream = deaf_peer(&server.addresses()[0], 0, 0).await;
+            let mut stream = deaf_peer(&server.addresses()[0], 0, 0, WINDOW).await;
             server.peers().wait_for(|peers| peers.clients().len() == 1).await.unwrap();
             // It is here, and nobody has looked, when the time is over.
             let request = [&[0x91, 0xab][..], b"Waiter.wait"].concat();
@@ -189,13 +192,13 @@ fn nothing_begins_to_run_that_was_given_up_while_the_process_stood_still() {
     });
 }
 
-async fn a_peer_stops_reading(listen: &str, n_answers: u64, n_bytes: usize, n_calls: usize) {
+async fn a_peer_stops_reading(listen: &str, n_answers: u64, n_bytes: usize, n_calls: usize, window: u64) {
     let (hub, _) = server("hub", listen).await;
     let address = hub.addresses().remove(0);
     let lively = Node::builder().name("lively").seed(&address).serve(Waiter::default()).start().await.unwrap();
     lively.peer("hub").await.unwrap();
     let to_lively = hub.peer("lively").await.unwrap();
-    let stream = deaf_peer(&address, n_answers, n_bytes).await;
+    let stream = deaf_peer(&address, n_answers, n_bytes, window).await;
     let to_deaf = hub.peer("deaf").await.unwrap();
     let begun = Instant::now();
     let talking = tokio::spawn(talk(stream));
@@ -241,7 +244,11 @@ fn a_peer_that_stops_reading_is_closed_and_costs_no_more_than_its_queue() {
         // Large answers, large calls, answers that go in one frame, and all of it.
         for (n_answers, n_bytes, n_calls) in [(20, 1 << 20, 0), (0, 1 << 20, 20), (900, 50_000, 0), (500, 60_000, 500)]
         {
-            a_peer_stops_reading("mem://deaf-hub", n_answers, n_bytes, n_calls).await;
+            a_peer_stops_reading("mem://deaf-hub", n_answers, n_bytes, n_calls, WINDOW).await;
+        }
+        // What it gives credit for fits into the sockets, and so do the answers to its pings, for as long as it likes.
+        for (n_answers, n_calls) in [(20, 0), (0, 20)] {
+            a_peer_stops_reading("mem://deaf-hub", n_answers, 1 << 20, n_calls, 64 << 10).await;
         }
     });
 }
@@ -251,5 +258,5 @@ fn a_peer_that_stops_reading_is_closed_in_real_time() {
     if rounds(0, 1) == 0 {
         return println!("skipped: it takes 20 s, and runs where RMI_FULL is set");
     }
-    in_real_time(a_peer_stops_reading("tcp://127.0.0.1:0", 20, 1 << 20, 20));
+    in_real_time(a_peer_stops_reading("tcp://127.0.0.1:0", 20, 1 << 20, 20, WINDOW));
 }

@@ -141,6 +141,11 @@ impl Outgoing {
         !self.small.is_empty() || (0..self.bulk.len()).any(|idx| self.part_len(idx).is_some())
     }
 
+    /// Whether a large message waits, in whole or in part.
+    pub(super) fn has_bulk(&self) -> bool {
+        !self.bulk.is_empty()
+    }
+
     /// Whether nothing waits at all.
     pub(super) fn is_empty(&self) -> bool {
         self.small.is_empty() && self.bulk.is_empty()

@@ -181,15 +181,19 @@ impl Connection {
                 Poll::Pending => return Ok(Flushed::Blocked),
             };
             let n_head = io.advance(n);
-            self.took(n_head, &mut io.told);
+            self.took(n_head, n - n_head, &mut io.told);
         }
     }
 
-    /// The system has taken bytes.
-    fn took(&self, n_head: usize, told: &mut Vec<EndedCall>) {
-        self.took_at.store(self.age_ms(), Ordering::Relaxed);
+    /// The system has taken bytes of small frames and of parts.
+    fn took(&self, n_head: usize, n_parts: usize, told: &mut Vec<EndedCall>) {
         let written = self.written.fetch_add(n_head as u64, Ordering::AcqRel) + n_head as u64;
         let mut state = lock(&self.state);
+        // Where large messages wait for credit only their parts show that the peer takes something: pongs and small
+        // answers fit into the sockets for long, whether it reads or not.
+        if n_parts > 0 || !state.outgoing.has_bulk() {
+            self.took_at.store(self.age_ms(), Ordering::Relaxed);
+        }
         while state.one_way.front().is_some_and(|(end, _)| *end <= written) {
             let Some((_, id)) = state.one_way.pop_front() else { break };
             told.extend(state.pending.end(id, Ok(Response::Value(nil()))));
