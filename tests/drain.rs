@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::proxy::{Pieces, Proxy, Way};
@@ -9,6 +10,7 @@ use common::{Counter, Raw, host_port, rounds, until, within};
 use rmi::{Blob, Class, Kind, Node, Peer, PeerEvent, args, rmi_node};
 use rmi_core::frame::{GoAway, GoAwayReason, frame_type};
 use rmi_core::hello::PeerLimits;
+use rmi_net::seam::{Seams, SystemClock, SystemRng};
 
 #[derive(Clone, Default)]
 struct Counting {
@@ -139,6 +141,33 @@ async fn every_call_that_was_accepted_is_answered() {
         }
     }
     println!("{n_rounds} rounds, {n_answers} calls answered, turned away: {refusals:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_reads_slowly_gets_all_its_answers() {
+    within(async {
+        let counting = Counting::default();
+        let server = Node::builder().name("server").listen("mem://slow-drain").serve(counting.clone());
+        let server = server.start().await.unwrap();
+        let (proxy, net) = Proxy::net();
+        let clock = Arc::new(SystemClock::new(tokio::runtime::Handle::current()));
+        let seams = Seams { net, clock, rng: Arc::new(SystemRng::seeded(1)) };
+        let client = Node::builder().name("client").seeds(server.addresses()).seams(seams).start().await.unwrap();
+        let stub = CountingStub::new(client.peer("server").await.unwrap());
+        proxy.freeze(Way::Back);
+        let calls: Vec<_> = (0..9).map(|_| stub.answer(400 << 10).send()).collect();
+        counting.runs.reaches(9).await;
+        let shutdown = tokio::spawn(server.shutdown(Duration::from_secs(20)).into_future());
+        // Longer than a connection that is closing is read to its end.
+        tokio::time::sleep(Duration::from_secs(9)).await;
+        assert!(server.snapshot().connections[0].queued_bytes > 0, "nothing waits");
+        proxy.thaw();
+        for call in calls {
+            assert_eq!(call.await.unwrap().len(), 400 << 10);
+        }
+        shutdown.await.unwrap();
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
