@@ -12,6 +12,7 @@ mod describe;
 mod here;
 mod host;
 mod limits;
+mod mutant;
 mod node;
 mod peer;
 mod peers;

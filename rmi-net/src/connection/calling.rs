@@ -17,6 +17,7 @@ use rmi_core::transport::{Link, Outcome, Started, Ticket};
 
 use super::pending::{EndedCall, PendingCall, Progress};
 use super::{Connection, State};
+use crate::mutant::{self, Mutant};
 use crate::sync::{MutexGuard, lock};
 
 impl Connection {
@@ -57,7 +58,8 @@ impl Connection {
         deadline: Option<Instant>,
     ) -> Started {
         // Who waits for a place while holding one could wait for itself.
-        if request.scope.is_some() || state.n_waiting_for_room >= self.limits.waiting_calls() {
+        let is_nested = request.scope.is_some() && !mutant::is(Mutant::NestedCallsWait);
+        if is_nested || state.n_waiting_for_room >= self.limits.waiting_calls() {
             let (n_in_flight, n_waiting) = (state.pending.n_waiting(), state.n_waiting_for_room);
             let message = match request.scope.is_some() {
                 true => format!("{n_in_flight} calls to this peer are in flight, and a method that runs does not wait"),
@@ -103,7 +105,9 @@ impl Connection {
 
     fn has_room(&self, state: &State, n_bytes: usize) -> bool {
         let queued = state.outgoing.n_bytes();
-        let has_bytes = queued == 0 || queued + n_bytes as u64 <= self.limits.queue_bytes() as u64;
+        let has_bytes = mutant::is(Mutant::UnboundedQueue)
+            || queued == 0
+            || queued + n_bytes as u64 <= self.limits.queue_bytes() as u64;
         // The peer is still at calls of which it does not know yet that they are cancelled.
         let n_in_flight = state.pending.n_waiting() + state.held_cancels.len();
         has_bytes && (n_in_flight as u64) < self.peer.limits.in_flight
@@ -231,6 +235,9 @@ impl Link for Connection {
     }
 
     fn abandon(&self, id: u64) {
+        if mutant::is(Mutant::PendingCallLeaked) {
+            return;
+        }
         let was_waiting = {
             let mut state = lock(&self.state);
             let Some(call) = state.pending.get_mut(id) else { return };

@@ -52,6 +52,7 @@ use self::writer::Io;
 use crate::budget::Bucket;
 use crate::host::Host;
 use crate::limits::{DEAD_AFTER, Limits};
+use crate::mutant::{self, Mutant};
 use crate::seam::{Clock, Stream};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, Notify, lock};
@@ -362,6 +363,7 @@ impl Connection {
             for id in state.pending.waiting(|_, _| true) {
                 let progress = state.pending.get_mut(id).map(|call| call.progress);
                 let class = match progress {
+                    _ if mutant::is(Mutant::SentCallSaidNotExecuted) => Class::NotExecuted,
                     Some(Progress::Queued { end, .. }) if end > written => Class::NotExecuted,
                     Some(Progress::InParts) if state.outgoing.drop_bulk(id, false) => Class::NotExecuted,
                     _ => Class::MaybeExecuted,
@@ -486,6 +488,17 @@ impl Connection {
             }
             progress.await;
         }
+    }
+
+    /// Waits until the queue is at most half full: a mistake, where a reader does it.
+    #[cfg(mutants)]
+    async fn await_room_in_the_queue(&self) {
+        if !mutant::is(Mutant::ReaderAwaitsAFullQueue) {
+            return;
+        }
+        let is_full = |state: &State| state.outgoing.n_bytes() * 2 > self.limits.queue_bytes() as u64;
+        // The end of the connection ends the wait, and the reader.
+        let _ = self.wait_until(|state| (!is_full(state)).then_some(())).await;
     }
 
     /// Milliseconds since the connection was opened.

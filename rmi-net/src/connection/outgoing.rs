@@ -9,6 +9,8 @@ use std::collections::VecDeque;
 use bytes::{Buf, Bytes, BytesMut};
 use rmi_core::frame::{FrameHeader, MAX_OPENING, MAX_PAYLOAD, MIN_PART, frame_flag, frame_type, put_frame};
 
+use crate::mutant::{self, Mutant};
+
 /// Most parts that leave in one write: small frames wait for no more than that.
 const PARTS_PER_WRITE: usize = 4;
 
@@ -156,7 +158,8 @@ impl Outgoing {
         self.base += self.small.len() as u64;
         std::mem::swap(head, &mut self.small);
         self.small.clear();
-        for _ in 0..PARTS_PER_WRITE {
+        let n_parts = if mutant::is(Mutant::GiantMessageInOneGo) { usize::MAX } else { PARTS_PER_WRITE };
+        for _ in 0..n_parts {
             let Some((idx, len)) = (0..self.bulk.len()).find_map(|idx| Some((idx, self.part_len(idx)?))) else {
                 return;
             };

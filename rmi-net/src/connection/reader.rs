@@ -24,6 +24,7 @@ use super::serving::Turn;
 use super::{Connection, Ended, Halves, NO_FRAME};
 use crate::budget::{Bucket, Patience};
 use crate::limits::{DEAD_AFTER, LINGER, PING_AFTER};
+use crate::mutant::{self, Mutant};
 use crate::seam::Clock;
 use crate::sync::atomic::Ordering;
 use crate::sync::lock;
@@ -118,10 +119,15 @@ pub(super) async fn run(connection: Arc<Connection>, halves: Halves) {
             spawn(&connection.runtime, read_to_end(reader, Arc::clone(&connection.clock)));
             return;
         }
+        if mutant::is(Mutant::HalfReadFrameLost) {
+            buffer.clear();
+        }
         if buffer.is_empty() && buffer.capacity() > MOST_READ {
             buffer = BytesMut::new();
         }
         buffer.reserve(want.max(frame_len(&buffer).saturating_sub(buffer.len())));
+        #[cfg(mutants)]
+        connection.await_room_in_the_queue().await;
         match reader.read_buf(&mut buffer).await {
             Ok(0) => return this.at_end(),
             Ok(n) if n >= want => want = (want * 2).min(MOST_READ),

@@ -32,6 +32,7 @@ use tracing::Instrument;
 use super::Connection;
 use crate::budget::{PeerBudget, PeerShare, too_many_calls};
 use crate::host::{Admission, BYTES_PER_VALUE, Host, Method, PoolSlot};
+use crate::mutant::{self, Mutant};
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{Mutex, lock};
 
@@ -291,7 +292,10 @@ impl Connection {
     pub(super) fn permit(self: &Arc<Self>, id: u64, memory: usize) -> Result<RunningCall, Rejection> {
         let serving = &self.serving;
         // Only the reader adds, so what is looked at here can only have become less when it is added to.
-        let n_running = serving.n_running.load(Ordering::Acquire);
+        let n_running = match mutant::is(Mutant::PermitReleasedOnCancel) {
+            true => lock(&serving.calls).len(),
+            false => serving.n_running.load(Ordering::Acquire),
+        };
         if n_running >= self.limits.calls_per_peer() {
             return Err(Rejection::new(Kind::Busy, too_many_calls(n_running)));
         }
@@ -359,7 +363,10 @@ impl Connection {
                 Some(_) => state.outgoing.n_bytes(),
                 None => state.outgoing.n_small_bytes().saturating_sub(self.limits.queue_bytes() as u64),
             };
-            if queued > 0 && queued + answer.len() as u64 > self.limits.queue_bytes() as u64 {
+            if !mutant::is(Mutant::UnboundedQueue)
+                && queued > 0
+                && queued + answer.len() as u64 > self.limits.queue_bytes() as u64
+            {
                 return Some((answer, permit));
             }
             // Given back before the answer can leave: the caller may call again as soon as it has it.
@@ -492,7 +499,10 @@ impl Run {
         match dispatch {
             Dispatch::Done(response) => self.answer(response),
             Dispatch::Task(future) => {
-                let response = MethodTask::new(self.scope.clone(), future).await;
+                let response = match mutant::is(Mutant::PanicNotCaught) {
+                    true => future.await,
+                    false => MethodTask::new(self.scope.clone(), future).await,
+                };
                 self.answer(response);
             }
             Dispatch::Closure(method) => self.run_on_pool(method, turn).await,

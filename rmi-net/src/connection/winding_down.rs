@@ -16,6 +16,7 @@ use rmi_core::kind::Kind;
 
 use super::{Connection, Ended};
 use crate::limits::{ALIVE_CHECK, LINGER};
+use crate::mutant::{self, Mutant};
 use crate::sync::lock;
 
 impl Connection {
@@ -44,11 +45,18 @@ impl Connection {
         let calls_ended = self.wait_until(|state| {
             let is_alone = is_shutdown || state.goaway.is_some();
             let is_served = state.n_arriving == 0 && self.serving.n_running() == 0;
-            (is_alone && is_served && state.pending.n_waiting() == 0 && state.outgoing.is_empty()).then_some(())
+            (is_alone
+                && is_served
+                && state.pending.n_waiting() == 0
+                && (state.outgoing.is_empty() || mutant::is(Mutant::AnswerLostAtShutdown)))
+            .then_some(())
         });
         if !self.within(at, calls_ended).await {
             self.stop_running();
             self.give_up_all(if is_shutdown { Kind::LocalShutdown } else { Kind::ConnectionLost });
+        }
+        if mutant::is(Mutant::AnswerLostAtShutdown) {
+            return self.end(Ended::new(Kind::ConnectionLost, "the connection was closed"));
         }
         lock(&self.state).is_finishing = true;
         self.flush(true);

@@ -213,6 +213,8 @@ async fn dial(node: Weak<NodeInner>, target: Target, addresses: Vec<String>) {
                 Failure::from(error)
             })
         };
+        #[cfg(mutants)]
+        let _locked = crate::mutant::lock_while_dialling().await;
         let greeting: Result<_, Failure> = tokio::select! {
             greeting = greeting => greeting,
             () = clock.sleep_until(clock.now() + DIAL_TIMEOUT) => Err(HandshakeError::TimedOut.into()),

@@ -19,6 +19,7 @@ use super::{PeerEvent, PeerInfo, PeerState};
 use crate::address::Address;
 use crate::connection::Connection;
 use crate::limits::{FORGET_AFTER, SMALL_CLUSTER};
+use crate::mutant::{self, Mutant};
 
 /// The first wait after a dial that failed.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -531,6 +532,9 @@ fn polite_wait(ours: InstanceId, theirs: InstanceId) -> Duration {
 /// dialled again if the older was any good. (Erlang's distribution decides by the greater name.)
 fn is_canonical(ours: InstanceId, new: &Connection, established: &Connection) -> bool {
     let dialer = |link: &Connection| if link.is_dialer() { ours } else { link.instance() };
+    if mutant::is(Mutant::EachEndKeepsItsOwn) {
+        return new.is_dialer();
+    }
     dialer(new) >= dialer(established)
 }
 
