@@ -1,10 +1,20 @@
 //! What is compared: a file for each system.
 
+#[cfg(feature = "capnp")]
+mod capnp;
 pub mod erlang;
+#[cfg(feature = "jsonrpsee")]
+mod jsonrpsee;
+#[cfg(feature = "kameo")]
+mod kameo;
 mod raw;
+#[cfg(feature = "remoc")]
+mod remoc;
 mod rmi;
 #[cfg(feature = "tarpc")]
 mod tarpc;
+#[cfg(feature = "tonic")]
+mod tonic;
 
 use std::time::Duration;
 
@@ -57,4 +67,9 @@ systems! {
     "rmi" => rmi::Rmi;
     #[cfg(feature = "tarpc")] "tarpc-bincode" => tarpc::Tarpc<tarpc::WithBincode>;
     #[cfg(feature = "tarpc")] "tarpc-msgpack" => tarpc::Tarpc<tarpc::WithMessagePack>;
+    #[cfg(feature = "capnp")] "capnp-rpc" => capnp::Capnp;
+    #[cfg(feature = "tonic")] "tonic" => tonic::Tonic;
+    #[cfg(feature = "jsonrpsee")] "jsonrpsee" => jsonrpsee::Jsonrpsee;
+    #[cfg(feature = "remoc")] "remoc" => remoc::Remoc;
+    #[cfg(feature = "kameo")] "kameo" => kameo::Kameo;
 }
