@@ -132,6 +132,7 @@ impl Here {
                 }
             };
             Started::Ended(tokio::select! {
+                biased;
                 response = task => response.map_err(|_| CallError::new(Kind::Cancelled, "the runtime was shut down")),
                 () = over => Err(late(Class::MaybeExecuted)),
             })

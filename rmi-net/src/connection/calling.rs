@@ -95,6 +95,7 @@ impl Connection {
                 match deadline {
                     None => place.await,
                     Some(deadline) => tokio::select! {
+                        biased;
                         () = place => {}
                         () = this.clock.sleep_until(deadline) => return Started::refused(expired_unsent()),
                     },

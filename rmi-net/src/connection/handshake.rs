@@ -160,9 +160,11 @@ impl Farewell {
             tokio::io::copy(&mut self.stream.reader, &mut tokio::io::sink()).await
         };
         tokio::select! {
+            biased;
+            // Looked at first: reading what never ends would leave it no turn.
+            () = clock.sleep_until(clock.now() + LINGER) => {}
             // Who cannot be told is not told.
             _ = say => {}
-            () = clock.sleep_until(clock.now() + LINGER) => {}
         }
     }
 }

@@ -36,6 +36,7 @@ pub(super) async fn run(connection: Arc<Connection>) {
         };
         let next = connection.next_look(now, silence);
         tokio::select! {
+            biased;
             () = earlier => {}
             () = connection.clock.sleep_until(next) => {}
         }

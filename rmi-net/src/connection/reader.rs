@@ -149,8 +149,10 @@ pub(super) async fn run(connection: Arc<Connection>, halves: Halves) {
 async fn read_to_end(mut reader: Box<dyn AsyncRead + Send + Unpin>, clock: Arc<dyn Clock>) {
     let mut nowhere = tokio::io::sink();
     tokio::select! {
-        _ = tokio::io::copy(&mut reader, &mut nowhere) => {}
+        biased;
+        // Looked at first: reading what never ends would leave it no turn.
         () = clock.sleep_until(clock.now() + LINGER) => {}
+        _ = tokio::io::copy(&mut reader, &mut nowhere) => {}
     }
 }
 

@@ -130,7 +130,7 @@ impl Serving {
     pub(super) fn cancel_all(&self) {
         let calls: Vec<Running> = {
             let mut calls = lock(&self.calls);
-            let ids: Vec<u64> = calls.iter().filter(|(_, call)| !call.no_cancel).map(|(id, _)| *id).collect();
+            let ids = ids_where(&calls, |call| !call.no_cancel);
             ids.iter().filter_map(|id| calls.remove(id)).collect()
         };
         calls.into_iter().for_each(Running::stop);
@@ -142,10 +142,10 @@ impl Serving {
     }
 
     /// Takes the calls out whose deadline has passed, or all of them: (id, name, whether an answer is wanted).
-    pub(super) fn stop_where(&self, mut wanted: impl FnMut(&Running) -> bool) -> Vec<(u64, Arc<str>, bool)> {
+    pub(super) fn stop_where(&self, wanted: impl FnMut(&Running) -> bool) -> Vec<(u64, Arc<str>, bool)> {
         let stopped: Vec<(u64, Running)> = {
             let mut calls = lock(&self.calls);
-            let ids: Vec<u64> = calls.iter().filter(|(_, call)| wanted(call)).map(|(id, _)| *id).collect();
+            let ids = ids_where(&calls, wanted);
             ids.into_iter().filter_map(|id| Some((id, calls.remove(&id)?))).collect()
         };
         let told = |(id, call): (u64, Running)| {
@@ -425,6 +425,13 @@ impl Serving {
             None => task.abort(),
         }
     }
+}
+
+/// The calls for which `wanted` holds, in the order in which they came: that of a map is chance.
+fn ids_where(calls: &HashMap<u64, Running>, mut wanted: impl FnMut(&Running) -> bool) -> Vec<u64> {
+    let mut ids: Vec<u64> = calls.iter().filter(|(_, call)| wanted(call)).map(|(id, _)| *id).collect();
+    ids.sort_unstable();
+    ids
 }
 
 async fn wait_for(turn: Option<Turn>) -> Option<OwnedSemaphorePermit> {

@@ -81,6 +81,7 @@ impl Connection {
             return true;
         };
         tokio::select! {
+            biased;
             _ = what => true,
             () = self.clock.sleep_until(at) => false,
         }

@@ -48,8 +48,8 @@ pub(crate) struct NodeInner {
     /// Without the names of the services, which come and go.
     hello: Hello,
     peers: Mutex<PeerTable>,
-    /// Counts the changes of the table of peers.
-    changes: watch::Sender<u64>,
+    /// Told when the table of peers has changed, and when the node begins to end.
+    changes: Notify,
     /// `None` once the node has ended.
     events: Mutex<Option<broadcast::Sender<PeerEvent>>>,
     /// Told when there may be somebody to dial earlier than was thought, and when the node ends.
@@ -150,7 +150,7 @@ impl NodeInner {
                 here: Arc::new(here),
                 hello,
                 peers: Mutex::new(peers),
-                changes: watch::Sender::new(0),
+                changes: Notify::new(),
                 events: Mutex::new(Some(broadcast::Sender::new(EVENT_BACKLOG))),
                 knock: Notify::new(),
                 handshakes: Arc::new(Semaphore::new(limits.handshakes())),
@@ -254,7 +254,7 @@ impl NodeInner {
 
     /// Tells whoever waits for a change of the table.
     pub(super) fn changed(&self) {
-        self.changes.send_modify(|n| *n += 1);
+        self.changes.notify_waiters();
     }
 
     /// Waits until the node gives what is looked for.
@@ -264,7 +264,6 @@ impl NodeInner {
         mut look: impl FnMut(&Arc<Self>) -> Option<T>,
     ) -> Result<T, NotSeen> {
         let until = self.seams.clock.now().checked_add(timeout);
-        let mut changes = self.changes.subscribe();
         let over = async {
             match until {
                 Some(until) => self.seams.clock.sleep_until(until).await,
@@ -273,7 +272,9 @@ impl NodeInner {
         };
         tokio::pin!(over);
         loop {
-            changes.borrow_and_update();
+            let changed = self.changes.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
             if let Some(found) = look(self) {
                 return Ok(found);
             }
@@ -281,7 +282,8 @@ impl NodeInner {
                 return Err(NotSeen::Shutdown);
             }
             tokio::select! {
-                changed = changes.changed() => if changed.is_err() { return Err(NotSeen::Shutdown) },
+                biased;
+                () = changed => {}
                 () = &mut over => return Err(NotSeen::TimedOut),
             }
         }
@@ -484,6 +486,7 @@ async fn settle_namesakes(node: Weak<NodeInner>, old: Arc<Connection>, new: Inst
 /// Whether a ping is answered in time.
 async fn is_alive(connection: &Connection, clock: &dyn Clock) -> bool {
     tokio::select! {
+        biased;
         pong = connection.ping() => pong.is_ok(),
         () = clock.sleep_until(clock.now() + ALIVE_CHECK) => false,
     }

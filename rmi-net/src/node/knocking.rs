@@ -43,6 +43,7 @@ async fn accept(node: Weak<NodeInner>, mut listener: Box<dyn Listener>) {
                 return;
             }
             tokio::select! {
+                biased;
                 accepted = async {
                     let permit = handshakes.acquire_owned().await;
                     (listener.accept().await, permit)
@@ -95,6 +96,7 @@ async fn welcome(node: Weak<NodeInner>, stream: Stream, place: impl Send) {
         _ => Err(HandshakeError::Stopping),
     };
     let greeting = tokio::select! {
+        biased;
         greeting = greet(stream, &hello, false, is_welcome) => greeting,
         () = clock.sleep_until(clock.now() + DIAL_TIMEOUT) => {
             return tracing::info!(node = %name, remote, "refused a connection: {}", HandshakeError::TimedOut);
@@ -183,6 +185,7 @@ async fn knock(node: Weak<NodeInner>) {
         let next = next.unwrap_or(now + SWEEP_EVERY).min(now + SWEEP_EVERY);
         let knock = this.knock.notified();
         tokio::select! {
+            biased;
             () = knock => {}
             () = clock.sleep_until(next) => {}
         }
@@ -216,6 +219,7 @@ async fn dial(node: Weak<NodeInner>, target: Target, addresses: Vec<String>) {
         #[cfg(mutants)]
         let _locked = crate::mutant::lock_while_dialling().await;
         let greeting: Result<_, Failure> = tokio::select! {
+            biased;
             greeting = greeting => greeting,
             () = clock.sleep_until(clock.now() + DIAL_TIMEOUT) => Err(HandshakeError::TimedOut.into()),
         };
