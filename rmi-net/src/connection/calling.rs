@@ -4,6 +4,7 @@
 //! always finds its call. What is large is encoded before. A call that finds no room waits for it, unless it is made by
 //! a method that itself holds a place here: that one is refused, for it could wait for itself.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -18,6 +19,7 @@ use rmi_core::transport::{Link, Outcome, Started, Ticket};
 use super::pending::{EndedCall, PendingCall, Progress};
 use super::{Connection, State};
 use crate::mutant::{self, Mutant};
+use crate::sync::atomic::Ordering;
 use crate::sync::{MutexGuard, lock};
 
 impl Connection {
@@ -43,7 +45,7 @@ impl Connection {
         if state.refusal(request.scope.is_some()).is_some() {
             return Err(request);
         }
-        if state.n_waiting_for_room > 0 || !self.has_room(&state, message.len(&request)) {
+        if state.row.len() > 0 || !self.has_room(&state, message.len(&request)) {
             return Ok(self.start_later(&mut state, request, message, deadline));
         }
         Ok(self.send(state, &request, message, deadline, now))
@@ -59,8 +61,8 @@ impl Connection {
     ) -> Started {
         // Who waits for a place while holding one could wait for itself.
         let is_nested = request.scope.is_some() && !mutant::is(Mutant::NestedCallsWait);
-        if is_nested || state.n_waiting_for_room >= self.limits.waiting_calls() {
-            let (n_in_flight, n_waiting) = (state.pending.n_waiting(), state.n_waiting_for_room);
+        if is_nested || state.row.len() >= self.limits.waiting_calls() {
+            let (n_in_flight, n_waiting) = (state.pending.n_waiting(), state.row.len());
             let message = match request.scope.is_some() {
                 true => format!("{n_in_flight} calls to this peer are in flight, and a method that runs does not wait"),
                 false => format!(
@@ -70,36 +72,34 @@ impl Connection {
             };
             return Started::refused(CallError::new(Kind::Overloaded, message));
         }
-        state.n_waiting_for_room += 1;
-        let waiting = WaitingForRoom(Arc::clone(self));
+        let place = PlaceInRow { connection: Arc::clone(self), number: state.row.join() };
+        self.n_in_row.fetch_add(1, Ordering::Relaxed);
+        let n_bytes = message.len(&request);
         Started::Later(Box::pin(async move {
-            let this = Arc::clone(&waiting.0);
-            loop {
-                let place = this.places.notified();
-                tokio::pin!(place);
-                place.as_mut().enable();
-                {
-                    let state = lock(&this.state);
-                    if let Some(error) = state.refusal(false) {
-                        return Started::refused(error);
-                    }
-                    if this.has_room(&state, message.len(&request)) {
-                        let now = this.clock.now();
-                        return match Encoded::of(&request, deadline, now, this.message_limit()) {
-                            // Encoded anew: less time is left than before the wait.
-                            Ok(message) => this.send(state, &request, message, deadline, now),
-                            Err(error) => Started::refused(error),
-                        };
-                    }
+            let this = &place.connection;
+            let started = poll_fn(|context| {
+                let mut state = lock(&this.state);
+                if let Some(error) = state.refusal(false) {
+                    return Poll::Ready(Started::refused(error));
                 }
-                match deadline {
-                    None => place.await,
-                    Some(deadline) => tokio::select! {
-                        biased;
-                        () = place => {}
-                        () = this.clock.sleep_until(deadline) => return Started::refused(expired_unsent()),
-                    },
+                if !state.row.is_first(place.number) || !this.has_room(&state, n_bytes) {
+                    state.row.wait(place.number, context.waker());
+                    return Poll::Pending;
                 }
+                let now = this.clock.now();
+                // Encoded anew: less time is left than before the wait.
+                Poll::Ready(match Encoded::of(&request, deadline, now, this.message_limit()) {
+                    Ok(message) => this.send(state, &request, message, deadline, now),
+                    Err(error) => Started::refused(error),
+                })
+            });
+            match deadline {
+                None => started.await,
+                Some(deadline) => tokio::select! {
+                    biased;
+                    started = started => started,
+                    () = this.clock.sleep_until(deadline) => Started::refused(expired_unsent()),
+                },
             }
         }))
     }
@@ -176,7 +176,7 @@ impl Connection {
         }
         if !state.held_cancels.is_empty() {
             state.held_cancels.retain(|held| *held != id);
-            self.places.notify_one();
+            self.wake_first_in_row();
         }
         let ended = state.pending.end(id, Ok(response));
         drop(state);
@@ -291,14 +291,18 @@ impl Encoded {
     }
 }
 
-/// A call that waits for room; it counts until it is sent or dropped.
-struct WaitingForRoom(Arc<Connection>);
+/// The place of a call that waits for room, until it has gone out or is given up.
+struct PlaceInRow {
+    connection: Arc<Connection>,
+    number: u64,
+}
 
-impl Drop for WaitingForRoom {
+impl Drop for PlaceInRow {
     fn drop(&mut self) {
-        lock(&self.0.state).n_waiting_for_room -= 1;
-        // What woke this one may be meant for the next.
-        self.0.places.notify_one();
+        lock(&self.connection.state).row.leave(self.number);
+        self.connection.n_in_row.fetch_sub(1, Ordering::Relaxed);
+        // There may be room for the next one too.
+        self.connection.wake_first_in_row();
     }
 }
 

@@ -83,7 +83,7 @@ impl Connection {
             self.send_cancels(&mut state);
         }
         // There may be a place for a call that waits.
-        self.places.notify_one();
+        self.wake_first_in_row();
         self.flush(true);
     }
 

@@ -24,6 +24,7 @@ mod loom_tests;
 mod outgoing;
 mod pending;
 mod reader;
+mod row;
 mod serving;
 mod winding_down;
 mod writer;
@@ -47,6 +48,7 @@ pub use self::handshake::HandshakeError;
 pub(crate) use self::handshake::{Greeting, Refusal, greet};
 use self::outgoing::Outgoing;
 use self::pending::{EndedCall, Pending, PendingCall, Progress};
+use self::row::Row;
 use self::serving::Serving;
 use self::writer::Io;
 use crate::budget::Bucket;
@@ -54,7 +56,7 @@ use crate::host::Host;
 use crate::limits::{DEAD_AFTER, Limits};
 use crate::mutant::{self, Mutant};
 use crate::seam::{Clock, Stream};
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Mutex, Notify, lock};
 use crate::tasks::spawn;
 
@@ -93,8 +95,8 @@ pub(crate) struct Connection {
     /// Bytes of small frames that the system has taken.
     written: AtomicU64,
     serving: Serving,
-    /// Told when there may be a place for one more call, or when the connection ends.
-    places: Notify,
+    /// How many calls wait in the row, so that nobody looks who has only made room.
+    n_in_row: AtomicUsize,
     /// Told when bytes have left the queue, or when the connection ends.
     room: Notify,
     /// Told when a call has ended, a goaway came, or the connection ends.
@@ -115,8 +117,8 @@ pub(crate) struct Connection {
 struct State {
     outgoing: Outgoing,
     pending: Pending,
-    /// Calls that wait for a place.
-    n_waiting_for_room: usize,
+    /// Calls that wait for room.
+    row: Row,
     /// One-way calls in the queue: where they end, and their ids.
     one_way: VecDeque<(u64, u64)>,
     /// When the keeper will look next.
@@ -216,7 +218,7 @@ impl Connection {
             state: Mutex::new(State {
                 outgoing: Outgoing::new(peer.limits.window, peer.limits.reassembly),
                 pending: Pending::default(),
-                n_waiting_for_room: 0,
+                row: Row::default(),
                 one_way: Default::default(),
                 keeper_at: None,
                 writer: None,
@@ -239,7 +241,7 @@ impl Connection {
             io: Mutex::new(Io::new(writer)),
             written: AtomicU64::new(0),
             serving: Serving::new(host, caller(weak, &peer_name), peer.node.instance),
-            places: Notify::new(),
+            n_in_row: AtomicUsize::new(0),
             room: Notify::new(),
             progress: Notify::new(),
             keeper: Notify::new(),
@@ -329,8 +331,25 @@ impl Connection {
     /// Tells that room was made in the queue without anything being written.
     fn made_room(&self) {
         self.room.notify_waiters();
-        self.places.notify_one();
+        self.wake_first_in_row();
         self.progress.notify_waiters();
+    }
+
+    /// There may be room for one more call. Whoever has made it held the lock of the state for that, and so did the call
+    /// that found none and joined the row: one of the two sees the other.
+    fn wake_first_in_row(&self) {
+        if self.n_in_row.load(Ordering::Relaxed) > 0 {
+            let first = lock(&self.state).row.first();
+            if let Some(waker) = first {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Nothing more goes out: those that wait in the row are told.
+    fn wake_row(&self) {
+        let all = lock(&self.state).row.all();
+        all.into_iter().for_each(Waker::wake);
     }
 
     /// Wakes the callers of calls that have ended, and whoever waits for their places.
@@ -341,7 +360,7 @@ impl Connection {
             if let Some(waker) = call.waker {
                 waker.wake();
             }
-            self.places.notify_one();
+            self.wake_first_in_row();
         }
         if any {
             self.progress.notify_waiters();
@@ -378,7 +397,7 @@ impl Connection {
         }
         self.tell(told);
         self.serving.cancel_all();
-        self.places.notify_waiters();
+        self.wake_row();
         self.room.notify_waiters();
         self.progress.notify_waiters();
         if let Some(watcher) = self.watcher.upgrade() {
@@ -422,8 +441,8 @@ impl Connection {
             }
         }
         self.tell(told);
-        // Those that wait for a place wait in vain.
-        self.places.notify_waiters();
+        // Those that wait for room wait in vain.
+        self.wake_row();
         self.progress.notify_waiters();
         if let Some(watcher) = self.watcher.upgrade() {
             watcher.on_goaway(self, goaway.reason);

@@ -205,7 +205,7 @@ impl Connection {
         }
         // Answers and calls may wait for room in the queue.
         self.room.notify_waiters();
-        self.places.notify_one();
+        self.wake_first_in_row();
     }
 
     /// Large messages whose last part was written.

@@ -106,6 +106,6 @@ fn a_call_for_which_there_is_room_again_goes_out() {
         drop(ticket);
         writer.run();
         assert_quiet(&connection, &wire);
-        assert_eq!(lock(&connection.state).n_waiting_for_room, 0);
+        assert_eq!(lock(&connection.state).row.len(), 0);
     });
 }

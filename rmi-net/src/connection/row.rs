@@ -1,0 +1,94 @@
+//! The calls that wait for room on a connection, in the order in which they were begun: the first goes first.
+//!
+//! Only the first of the row is woken, and it keeps its place until it has gone out or is given up. So a call that finds
+//! too little room is not overtaken by the ones behind it, and calls of a serial service leave in their order.
+
+use std::collections::BTreeMap;
+use std::task::Waker;
+
+#[derive(Debug, Default)]
+pub(super) struct Row {
+    /// By their numbers. A waker is there once a call was polled.
+    places: BTreeMap<u64, Option<Waker>>,
+    next: u64,
+}
+
+impl Row {
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Goes to the end of the row. Gives back the number of the place.
+    pub(super) fn join(&mut self) -> u64 {
+        self.next += 1;
+        self.places.insert(self.next, None);
+        self.next
+    }
+
+    /// Leaves the row.
+    pub(super) fn leave(&mut self, number: u64) {
+        self.places.remove(&number);
+    }
+
+    pub(super) fn is_first(&self, number: u64) -> bool {
+        self.places.first_key_value().is_some_and(|(first, _)| *first == number)
+    }
+
+    /// Waits on: the waker is kept.
+    pub(super) fn wait(&mut self, number: u64, waker: &Waker) {
+        match self.places.get_mut(&number) {
+            Some(Some(kept)) => kept.clone_from(waker),
+            Some(kept) => *kept = Some(waker.clone()),
+            None => {}
+        }
+    }
+
+    /// The waker of the first, to be woken when the lock is given back.
+    #[must_use = "it has to be woken"]
+    pub(super) fn first(&self) -> Option<Waker> {
+        self.places.first_key_value().and_then(|(_, waker)| waker.clone())
+    }
+
+    /// The wakers of all.
+    #[must_use = "they have to be woken"]
+    pub(super) fn all(&self) -> Vec<Waker> {
+        self.places.values().flatten().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn who_was_woken_in_vain_stays_the_first() {
+        let mut row = Row::default();
+        let (first, second) = (row.join(), row.join());
+        let (woken, other) = (Arc::new(Count::default()), Arc::new(Count::default()));
+        row.wait(second, &other.clone().into());
+        for n in 1..4 {
+            row.wait(first, &woken.clone().into());
+            row.first().unwrap().wake();
+            assert!(row.is_first(first) && !row.is_first(second));
+            assert_eq!((woken.0.load(Ordering::Relaxed), other.0.load(Ordering::Relaxed)), (n, 0));
+        }
+        row.leave(first);
+        row.first().unwrap().wake();
+        assert_eq!(other.0.load(Ordering::Relaxed), 1);
+        assert_eq!((row.len(), row.all().len()), (1, 1));
+    }
+}
