@@ -16,7 +16,7 @@ use rmi_core::remote::Remote;
 use rmi_core::transport::{Started, Transport};
 
 use crate::Node;
-use crate::connection::Connection;
+use crate::connection::{Connection, Detour};
 use crate::describe::NodeDescription;
 use crate::host::BUILT_IN;
 use crate::limits::DIAL_TIMEOUT;
@@ -40,6 +40,8 @@ pub struct Peer {
 
 /// The way of calls to a peer.
 struct Route {
+    /// For calls that wait on a connection and may have to look for another.
+    this: Weak<Route>,
     target: Target,
     name: Arc<str>,
     /// The connection of the last call.
@@ -59,7 +61,8 @@ enum Target {
 
 impl Peer {
     fn of(target: Target, name: Arc<str>, cached: Weak<Connection>) -> Self {
-        Self { route: Arc::new(Route { target, name, cached: Mutex::new(cached) }), _node: None }
+        let route = Arc::new_cyclic(|this| Route { this: this.clone(), target, name, cached: Mutex::new(cached) });
+        Self { route, _node: None }
     }
 
     pub(crate) fn named(node: &Arc<NodeInner>, name: &str) -> Self {
@@ -232,7 +235,7 @@ impl Transport for Route {
     fn start(&self, request: Request) -> Started {
         let link = lock(&self.cached).upgrade();
         match link {
-            Some(link) => match link.start(request) {
+            Some(link) => match link.start(request, &self.this) {
                 Ok(started) => started,
                 Err(request) => self.start_anew(request),
             },
@@ -252,7 +255,7 @@ impl Transport for Route {
     }
 }
 
-impl Route {
+impl Detour for Route {
     /// The connection of the last call is of no use: find another, or have one made.
     #[cold]
     fn start_anew(&self, mut request: Request) -> Started {
@@ -277,7 +280,7 @@ impl Route {
             let Some(info) = wanted else { return Started::refused(gone(node, successor)) };
             while let Some(link) = node.with_peers(|peers| peers.link(info.instance())) {
                 *lock(&self.cached) = Arc::downgrade(&link);
-                match link.start(request) {
+                match link.start(request, &self.this) {
                     Ok(started) => return started,
                     Err(back) => request = back,
                 }
@@ -302,15 +305,15 @@ impl Route {
         node.knock.notify_one();
         let deadline = request.deadline_at(now, node.default_timeout);
         request.begun_deadline = deadline;
-        let (node, name) = (Arc::clone(node), Arc::clone(&self.name));
-        Started::Later(Box::pin(start_when_connected(node, name, pinned.is_some(), info, n_ended, request)))
+        let (node, route) = (Arc::clone(node), Weak::clone(&self.this));
+        Started::Later(Box::pin(start_when_connected(node, route, pinned.is_some(), info, n_ended, request)))
     }
 }
 
 /// Waits for the dial that is under way, and starts the call on the connection that it gives.
 async fn start_when_connected(
     node: Arc<NodeInner>,
-    name: Arc<str>,
+    route: Weak<Route>,
     is_pinned: bool,
     info: PeerInfo,
     n_ended: u64,
@@ -322,6 +325,7 @@ async fn start_when_connected(
         /// The process is not known any more; somebody else may have its name.
         Gone(Option<PeerInfo>),
     }
+    let name = info.name();
     let now = node.seams.clock.now();
     // A dial ends by itself in this time; some more for one that had begun before, and for the addresses after the first.
     let longest = DIAL_TIMEOUT * (info.addresses().len() as u32 + 1);
@@ -329,8 +333,8 @@ async fn start_when_connected(
     let timeout = left.map_or(longest, |left| left.min(longest));
     let look = |node: &Arc<NodeInner>| {
         node.with_peers(|peers| {
-            let wanted = if is_pinned { peers.get(info.instance()) } else { peers.find(&name) };
-            let Some(wanted) = wanted else { return Some(Found::Gone(peers.find(&name))) };
+            let wanted = if is_pinned { peers.get(info.instance()) } else { peers.find(name) };
+            let Some(wanted) = wanted else { return Some(Found::Gone(peers.find(name))) };
             if let Some(link) = peers.link(wanted.instance()) {
                 return Some(Found::Link(link));
             }
@@ -341,9 +345,12 @@ async fn start_when_connected(
         })
     };
     match node.wait_for(timeout, look).await {
-        Ok(Found::Link(link)) => match link.start(request) {
-            Ok(started) => started,
-            Err(_) => refused(Kind::NotConnected, "the connection closed before the call could go out"),
+        Ok(Found::Link(link)) => match (link.start(request, &route), route.upgrade()) {
+            (Ok(started), _) => started,
+            // It began to close between the look and the start.
+            (Err(request), Some(route)) => route.start_anew(request),
+            // Whoever waits for a call holds the way to its peer.
+            (Err(_), None) => refused(Kind::NotConnected, "the connection closed before the call could go out"),
         },
         Ok(Found::Failed(error)) => Started::refused(error),
         Ok(Found::Gone(successor)) => Started::refused(gone(&node, successor)),

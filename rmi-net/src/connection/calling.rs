@@ -5,7 +5,7 @@
 //! a method that itself holds a place here: that one is refused, for it could wait for itself.
 
 use std::future::poll_fn;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -22,11 +22,18 @@ use crate::mutant::{self, Mutant};
 use crate::sync::atomic::Ordering;
 use crate::sync::{MutexGuard, lock};
 
+/// The way on for a call that waits on a connection which takes no more calls: to another one.
+pub(crate) trait Detour: Send + Sync + 'static {
+    /// Starts the call as if it had not been started.
+    fn start_anew(&self, request: Request) -> Started;
+}
+
 impl Connection {
-    /// Starts a call. Gives the request back if this connection takes none.
+    /// Starts a call. Gives the request back if this connection takes none; one that waits for room takes the detour
+    /// then.
     // The request comes back as it went in, by value: boxing it would cost each call an allocation.
     #[allow(clippy::result_large_err)]
-    pub(crate) fn start(self: &Arc<Self>, request: Request) -> Result<Started, Request> {
+    pub(crate) fn start(self: &Arc<Self>, request: Request, detour: &Weak<impl Detour>) -> Result<Started, Request> {
         let now = self.clock.now();
         let deadline = request.deadline_at(now, self.default_timeout);
         if deadline.is_some_and(|deadline| deadline <= now) {
@@ -46,7 +53,7 @@ impl Connection {
             return Err(request);
         }
         if state.row.len() > 0 || !self.has_room(&state, message.len(&request)) {
-            return Ok(self.start_later(&mut state, request, message, deadline));
+            return Ok(self.start_later(&mut state, request, message, deadline, detour.clone()));
         }
         Ok(self.send(state, &request, message, deadline, now))
     }
@@ -55,9 +62,10 @@ impl Connection {
     fn start_later(
         self: &Arc<Self>,
         state: &mut State,
-        request: Request,
+        mut request: Request,
         message: Encoded,
         deadline: Option<Instant>,
+        detour: Weak<impl Detour>,
     ) -> Started {
         // Who waits for a place while holding one could wait for itself.
         let is_nested = request.scope.is_some() && !mutant::is(Mutant::NestedCallsWait);
@@ -77,10 +85,11 @@ impl Connection {
         let n_bytes = message.len(&request);
         Started::Later(Box::pin(async move {
             let this = &place.connection;
+            // `None` if it does not go out here.
             let started = poll_fn(|context| {
                 let mut state = lock(&this.state);
-                if let Some(error) = state.refusal(false) {
-                    return Poll::Ready(Started::refused(error));
+                if state.refusal(false).is_some() {
+                    return Poll::Ready(None);
                 }
                 if !state.row.is_first(place.number) || !this.has_room(&state, n_bytes) {
                     state.row.wait(place.number, context.waker());
@@ -88,18 +97,27 @@ impl Connection {
                 }
                 let now = this.clock.now();
                 // Encoded anew: less time is left than before the wait.
-                Poll::Ready(match Encoded::of(&request, deadline, now, this.message_limit()) {
+                Poll::Ready(Some(match Encoded::of(&request, deadline, now, this.message_limit()) {
                     Ok(message) => this.send(state, &request, message, deadline, now),
                     Err(error) => Started::refused(error),
-                })
+                }))
             });
-            match deadline {
+            let started = match deadline {
                 None => started.await,
                 Some(deadline) => tokio::select! {
                     biased;
                     started = started => started,
-                    () = this.clock.sleep_until(deadline) => Started::refused(expired_unsent()),
+                    () = this.clock.sleep_until(deadline) => Some(Started::refused(expired_unsent())),
                 },
+            };
+            if let Some(started) = started {
+                return started;
+            }
+            request.begun_deadline = deadline;
+            match detour.upgrade() {
+                Some(detour) => detour.start_anew(request),
+                // Whoever waits for a call holds the way to its peer.
+                None => Started::refused(CallError::new(Kind::NotConnected, "the connection is closing")),
             }
         }))
     }
@@ -174,13 +192,14 @@ impl Connection {
             state.outgoing.drop_bulk(id, false);
             self.room.notify_waiters();
         }
-        if !state.held_cancels.is_empty() {
-            state.held_cancels.retain(|held| *held != id);
-            self.wake_first_in_row();
-        }
+        let had_cancels = !state.held_cancels.is_empty();
+        state.held_cancels.retain(|held| *held != id);
         let ended = state.pending.end(id, Ok(response));
         drop(state);
         self.tell(ended);
+        if had_cancels {
+            self.wake_first_in_row();
+        }
         true
     }
 

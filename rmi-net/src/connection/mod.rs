@@ -44,6 +44,7 @@ use rmi_core::kind::{Class, Kind};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
+pub(crate) use self::calling::Detour;
 pub use self::handshake::HandshakeError;
 pub(crate) use self::handshake::{Greeting, Refusal, greet};
 use self::outgoing::Outgoing;

@@ -55,7 +55,7 @@ fn race(first: Event, second: Event) {
         assert!(wire.ids(frame_type::CANCEL).len() <= 1);
         // The connection still takes calls, unless it was closed.
         let is_closed = first == Event::Close || second == Event::Close;
-        assert_eq!(connection.start(request()).is_err(), is_closed);
+        assert_eq!(start(&connection, request()).is_err(), is_closed);
     });
 }
 
@@ -94,7 +94,7 @@ fn a_call_for_which_there_is_room_again_goes_out() {
     model(|| {
         let (connection, wire, mut writer) = connection(Limits::default(), usize::MAX);
         let held = [call(&connection, request()), call(&connection, request())];
-        let Ok(Started::Later(later)) = connection.start(request()) else { panic!("there is room for two") };
+        let Ok(Started::Later(later)) = start(&connection, request()) else { panic!("there is room for two") };
         let answering = {
             let connection = Arc::clone(&connection);
             thread::spawn(move || assert!(connection.answered(1, answer())))

@@ -46,7 +46,7 @@ fn a_call_of_this_side_is_answered_or_refused() {
         };
         let calling = {
             let connection = Arc::clone(&connection);
-            thread::spawn(move || match connection.start(request()) {
+            thread::spawn(move || match start(&connection, request()) {
                 Ok(Started::Sent(ticket)) => {
                     let outcome = block_on(outcome(&connection, 1));
                     drop(ticket);

@@ -236,9 +236,24 @@ fn answer() -> Response {
     Response::Value(nil())
 }
 
+/// There is no other connection.
+struct Nowhere;
+
+impl Detour for Nowhere {
+    fn start_anew(&self, _: Request) -> Started {
+        Started::refused(CallError::new(Kind::NotConnected, "there is no other connection"))
+    }
+}
+
+/// Starts a call, which has no other connection to take.
+#[allow(clippy::result_large_err)]
+fn start(connection: &Arc<Connection>, request: Request) -> Result<Started, Request> {
+    connection.start(request, &Weak::<Nowhere>::new())
+}
+
 /// Starts a call that goes out at once.
 fn call(connection: &Arc<Connection>, request: Request) -> Ticket {
-    match connection.start(request) {
+    match start(connection, request) {
         Ok(Started::Sent(ticket)) => ticket,
         other => panic!("the call was not sent: {other:?}"),
     }
