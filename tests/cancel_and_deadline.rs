@@ -454,3 +454,41 @@ async fn a_call_of_the_node_itself_is_cancelled_and_timed_out_as_well() {
     })
     .await;
 }
+
+#[derive(Clone)]
+struct Stubborn {
+    begun: Counter,
+    gate: Arc<std::sync::Barrier>,
+}
+
+#[rmi_node]
+impl Stubborn {
+    /// Cannot be cancelled: it does not look.
+    fn hold(&self) {
+        self.begun.add();
+        self.gate.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plain_method_that_was_cancelled_has_its_place_until_it_ends() {
+    within(async {
+        let stubborn = Stubborn { begun: Counter::default(), gate: Arc::new(std::sync::Barrier::new(2)) };
+        let limits = rmi::Limits::default().with_calls_per_peer(1);
+        let b = Node::builder().name("b").listen("tcp://127.0.0.1:0").limits(limits).serve(stubborn.clone());
+        let b = b.start().await.unwrap();
+        let a = Node::builder().name("a").seeds(b.addresses()).start().await.unwrap();
+        let stub = StubbornStub::new(a.peer("b").await.unwrap());
+        let call = stub.hold().send();
+        stubborn.begun.reaches(1).await;
+        drop(call);
+        // The cancel is before this one.
+        let error = stub.hold().await.unwrap_err();
+        assert_eq!((error.kind(), error.class()), (Kind::Busy, Class::NotExecuted), "{error:?}");
+        let gate = Arc::clone(&stubborn.gate);
+        tokio::task::spawn_blocking(move || gate.wait()).await.unwrap();
+        until_quiet(&[&a, &b]).await;
+        assert_eq!(stubborn.begun.get(), 1);
+    })
+    .await;
+}

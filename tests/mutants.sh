@@ -9,6 +9,10 @@ longest=60
 
 # Number, mistake, test file, test.
 mutants='
+1  ReaderAwaitsAFullQueue    pressure             both_ends_flood_each_other_through_queues_that_are_always_full
+4  PermitReleasedOnCancel    cancel_and_deadline  a_plain_method_that_was_cancelled_has_its_place_until_it_ends
+5  NestedCallsWait           pressure             nested_calls_beyond_the_limit_are_refused_and_never_wait_for_each_other
+10 GiantMessageInOneGo       fairness             small_frames_wait_for_the_parts_of_one_write_and_no_more
 3  PendingCallLeaked         cancel_and_deadline  nothing_is_left_of_ten_thousand_calls_that_were_dropped_anywhere
 2  UnboundedQueue            limits               bytes_that_wait_to_be_sent
 6  HalfReadFrameLost         cuts                 frames_in_the_smallest_pieces_are_the_same_frames
@@ -19,10 +23,12 @@ mutants='
 12 SentCallSaidNotExecuted   cuts                 a_small_call_that_is_cut_at_any_byte_tells_the_truth
 '
 
-files=$(awk 'NF { print "--test", $3 }' <<<"$mutants" | sort -u)
-declare -A binaries
-while read -r name path; do binaries[$name]=$path; done < <(
-    # shellcheck disable=SC2086 # One word for each option and name.
+# Whether the tests of this file are there: some mistakes are older than the test that has to see them.
+has_tests() { [[ -e tests/$1.rs || -e tests/$1/main.rs ]]; }
+
+files=$(awk 'NF { print $3 }' <<<"$mutants" | sort -u | while read -r file; do if has_tests "$file"; then echo "--test $file"; fi; done)
+# shellcheck disable=SC2086 # One word for each option and name.
+built=$(
     cargo test --locked --no-run --message-format=json $files \
         | python3 -c 'import json, sys
 for line in sys.stdin:
@@ -30,6 +36,8 @@ for line in sys.stdin:
     if message.get("executable") and message["target"]["kind"] == ["test"]:
         print(message["target"]["name"], message["executable"])'
 )
+declare -A binaries
+while read -r name path; do binaries[$name]=$path; done <<<"$built"
 
 # run NUMBER FILE TEST: whether the test passes, in time, where that mistake is made.
 run() {
@@ -46,6 +54,10 @@ n_left=0
 printf '%-25s %-8s %5s  %s\n' mistake is after by
 while read -r number mistake file test; do
     if [[ -z $number || ($# -gt 0 && " $* " != *" $mistake "*) ]]; then continue; fi
+    if ! has_tests "$file"; then
+        printf '%-25s %-8s %5s  %s\n' "$mistake" 'no test' '' "$file::$test"
+        continue
+    fi
     if ! run 0 "$file" "$test"; then
         echo "$file::$test fails without a mistake" >&2
         exit 1
