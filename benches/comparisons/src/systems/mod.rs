@@ -7,6 +7,8 @@ pub mod erlang;
 mod jsonrpsee;
 #[cfg(feature = "kameo")]
 mod kameo;
+#[cfg(feature = "ractor")]
+mod ractor;
 mod raw;
 #[cfg(feature = "remoc")]
 mod remoc;
@@ -15,6 +17,8 @@ mod rmi;
 mod tarpc;
 #[cfg(feature = "tonic")]
 mod tonic;
+#[cfg(feature = "volo")]
+mod volo;
 
 use std::time::Duration;
 
@@ -71,5 +75,7 @@ systems! {
     #[cfg(feature = "tonic")] "tonic" => tonic::Tonic;
     #[cfg(feature = "jsonrpsee")] "jsonrpsee" => jsonrpsee::Jsonrpsee;
     #[cfg(feature = "remoc")] "remoc" => remoc::Remoc;
+    #[cfg(feature = "volo")] "volo-thrift" => volo::Volo;
+    #[cfg(feature = "ractor")] "ractor_cluster" => ractor::Ractor;
     #[cfg(feature = "kameo")] "kameo" => kameo::Kameo;
 }
