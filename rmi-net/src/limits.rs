@@ -44,6 +44,7 @@ pub struct Limits {
     waiting_calls: usize,
     window: usize,
     reassembly: usize,
+    queue_frames: usize,
     queue_bytes: usize,
     memory_per_peer: usize,
     memory_per_node: usize,
@@ -63,6 +64,7 @@ impl Default for Limits {
             waiting_calls: 1024,
             window: 512 << 10,
             reassembly: 64 << 20,
+            queue_frames: 16_384,
             queue_bytes: 4 << 20,
             memory_per_peer: 64 << 20,
             memory_per_node: 512 << 20,
@@ -110,6 +112,9 @@ limits! {
     window, with_window, 65_536;
     /// The bytes of large messages of one peer that are put together at once: 64 MiB. A single message may be larger.
     reassembly, with_reassembly, 1_048_576;
+    /// The calls and answers that wait to be sent to one peer: 16,384. Further ones wait for room. Mostly the calls in
+    /// flight are fewer.
+    queue_frames, with_queue_frames, 1;
     /// The bytes that wait to be sent to one peer: 4 MiB. Calls and answers wait for room. A single message may be larger.
     queue_bytes, with_queue_bytes, 65_536;
     /// The memory that the requests of one peer may hold until their methods have ended: 64 MiB.

@@ -123,13 +123,15 @@ impl Connection {
     }
 
     fn has_room(&self, state: &State, n_bytes: usize) -> bool {
-        let queued = state.outgoing.n_bytes();
-        let has_bytes = mutant::is(Mutant::UnboundedQueue)
-            || queued == 0
-            || queued + n_bytes as u64 <= self.limits.queue_bytes() as u64;
+        let has_room = mutant::is(Mutant::UnboundedQueue) || state.outgoing.has_room(n_bytes, &self.limits);
+        has_room && self.has_place(state)
+    }
+
+    /// Whether the peer takes one more call.
+    fn has_place(&self, state: &State) -> bool {
         // The peer is still at calls of which it does not know yet that they are cancelled.
         let n_in_flight = state.pending.n_waiting() + state.held_cancels.len();
-        has_bytes && (n_in_flight as u64) < self.peer.limits.in_flight
+        (n_in_flight as u64) < self.peer.limits.in_flight
     }
 
     /// Registers the call and puts its frame in the queue, under one lock: ids leave in their order.

@@ -7,7 +7,9 @@
 use std::collections::VecDeque;
 
 use bytes::{Buf, Bytes, BytesMut};
-use rmi_core::frame::{FrameHeader, MAX_OPENING, MAX_PAYLOAD, MIN_PART, frame_flag, frame_type, put_frame};
+use rmi_core::frame::{FrameHeader, HEADER_LEN, MAX_OPENING, MAX_PAYLOAD, MIN_PART, frame_flag, frame_type, put_frame};
+
+use crate::limits::Limits;
 
 use crate::mutant::{self, Mutant};
 
@@ -37,8 +39,12 @@ pub(super) struct Finished {
 #[derive(Debug)]
 pub(super) struct Outgoing {
     small: BytesMut,
+    n_small: usize,
     /// How many bytes were taken out of `small` before its first one.
     base: u64,
+    /// Small frames, and bytes, that were taken out by the last [`fill`](Self::fill) and are not known to be written.
+    n_in_hand: usize,
+    in_hand: u64,
     bulk: VecDeque<Bulk>,
     bulk_left: u64,
     credit: u64,
@@ -50,7 +56,18 @@ pub(super) struct Outgoing {
 impl Outgoing {
     /// A queue to a peer that gives this much credit at first and puts this much together.
     pub(super) fn new(credit: u64, reassembly: u64) -> Self {
-        Self { small: BytesMut::new(), base: 0, bulk: VecDeque::new(), bulk_left: 0, credit, begun: 0, reassembly }
+        Self {
+            small: BytesMut::new(),
+            n_small: 0,
+            base: 0,
+            n_in_hand: 0,
+            in_hand: 0,
+            bulk: VecDeque::new(),
+            bulk_left: 0,
+            credit,
+            begun: 0,
+            reassembly,
+        }
     }
 
     /// Adds a small frame. Gives back where its bytes stand in the stream.
@@ -62,6 +79,7 @@ impl Outgoing {
         payload: impl FnOnce(&mut BytesMut),
     ) -> (u64, u64) {
         let start = self.end();
+        self.n_small += 1;
         put_frame(&mut self.small, frame_type, flags, id, payload);
         (start, self.end())
     }
@@ -128,9 +146,28 @@ impl Outgoing {
         self.credit = self.credit.saturating_add(bytes);
     }
 
-    /// Bytes that wait.
+    /// Bytes that wait, or are being written.
     pub(super) fn n_bytes(&self) -> u64 {
-        self.small.len() as u64 + self.bulk_left
+        self.small.len() as u64 + self.bulk_left + self.in_hand
+    }
+
+    /// Small frames and large messages that wait, or are being written.
+    pub(super) fn n_frames(&self) -> usize {
+        self.n_small + self.n_in_hand + self.bulk.len()
+    }
+
+    /// Whether a call or an answer of this size may be added. A single one may be larger than all that may wait.
+    pub(super) fn has_room(&self, n_bytes: usize, limits: &Limits) -> bool {
+        let queued = self.n_bytes();
+        queued == 0 || self.n_frames() < limits.queue_frames() && queued + n_bytes as u64 <= limits.queue_bytes() as u64
+    }
+
+    /// So many of the bytes that were taken out are written.
+    pub(super) fn written(&mut self, n: usize) {
+        self.in_hand = self.in_hand.saturating_sub(n as u64);
+        if self.in_hand == 0 {
+            self.n_in_hand = 0;
+        }
     }
 
     /// Bytes of small frames that wait.
@@ -153,9 +190,11 @@ impl Outgoing {
         self.small.is_empty() && self.bulk.is_empty()
     }
 
-    /// Moves the small frames to `head` and the next parts to `tail`.
+    /// Moves the small frames to `head` and the next parts to `tail`. What was taken out before must be written.
     pub(super) fn fill(&mut self, head: &mut BytesMut, tail: &mut VecDeque<Bytes>, finished: &mut Vec<Finished>) {
         self.base += self.small.len() as u64;
+        self.n_in_hand = std::mem::take(&mut self.n_small);
+        self.in_hand = self.small.len() as u64;
         std::mem::swap(head, &mut self.small);
         self.small.clear();
         let n_parts = if mutant::is(Mutant::GiantMessageInOneGo) { usize::MAX } else { PARTS_PER_WRITE };
@@ -172,6 +211,7 @@ impl Outgoing {
             bulk.n_left -= len as u64;
             self.bulk_left -= len as u64;
             self.credit -= len as u64;
+            self.in_hand += (HEADER_LEN + len) as u64;
             let flags = if bulk.n_left > 0 { frame_flag::MORE } else { 0 }
                 | if bulk.is_response { frame_flag::RESPONSE } else { 0 };
             let header = FrameHeader::new(frame_type::PART, bulk.id, len).with_flags(flags);
@@ -215,8 +255,6 @@ fn take(row: &mut VecDeque<Bytes>, mut n: usize, mut each: impl FnMut(Bytes)) {
 
 #[cfg(test)]
 mod tests {
-    use rmi_core::frame::HEADER_LEN;
-
     use super::*;
 
     const KIB: usize = 1 << 10;
@@ -295,6 +333,38 @@ mod tests {
         // One that is larger than all of it goes alone.
         out.push_message(frame_type::REQUEST, 0, 3, message(400 * KIB), &[]);
         assert!(out.has_work());
+    }
+
+    #[test]
+    fn there_is_room_until_as_much_waits_or_is_being_written_as_may() {
+        let limits = Limits::default().with_queue_frames(3).with_queue_bytes(256 * KIB);
+        let mut out = Outgoing::new(u64::MAX, u64::MAX);
+        let ping = |out: &mut Outgoing| out.push(frame_type::PING, 0, 1, |_| {});
+        // In frames: two that are being written, and one that waits.
+        ping(&mut out);
+        ping(&mut out);
+        fill(&mut out);
+        assert!(out.has_room(10, &limits));
+        ping(&mut out);
+        assert!(!out.has_room(10, &limits));
+        out.written(HEADER_LEN);
+        assert!(!out.has_room(10, &limits));
+        out.written(HEADER_LEN);
+        assert!(out.has_room(10, &limits));
+        assert_eq!((out.n_frames(), out.n_bytes()), (1, HEADER_LEN as u64));
+        // In bytes, of which a large message brings all of its own.
+        let left = 256 * KIB - HEADER_LEN;
+        assert!(out.has_room(left, &limits) && !out.has_room(left + 1, &limits));
+        out.push_message(frame_type::REQUEST, 0, 2, message(200 * KIB), &[]);
+        assert!(!out.has_room(57 * KIB, &limits));
+        let (head, ..) = fill(&mut out);
+        assert!(out.n_bytes() >= 200 * KIB as u64, "{} bytes are known to wait", out.n_bytes());
+        out.written(head.len() + 200 * KIB - MAX_OPENING + 4 * HEADER_LEN);
+        assert_eq!((out.n_frames(), out.n_bytes()), (0, 0));
+        // One that is larger than all that may wait goes alone.
+        assert!(out.has_room(1000 * KIB, &limits));
+        ping(&mut out);
+        assert!(!out.has_room(1000 * KIB, &limits));
     }
 
     #[test]

@@ -358,15 +358,15 @@ impl Connection {
             if state.ended.is_some() {
                 return None;
             }
-            // Refusals are small, and leave before what is large: they wait for nobody.
-            let queued = match permit {
-                Some(_) => state.outgoing.n_bytes(),
-                None => state.outgoing.n_small_bytes().saturating_sub(self.limits.queue_bytes() as u64),
+            let has_room = match permit {
+                Some(_) => state.outgoing.has_room(answer.len(), &self.limits),
+                // Refusals are small, and leave before what is large: they wait for nobody.
+                None => {
+                    let small = state.outgoing.n_small_bytes();
+                    small == 0 || small + answer.len() as u64 <= 2 * self.limits.queue_bytes() as u64
+                }
             };
-            if !mutant::is(Mutant::UnboundedQueue)
-                && queued > 0
-                && queued + answer.len() as u64 > self.limits.queue_bytes() as u64
-            {
+            if !has_room && !mutant::is(Mutant::UnboundedQueue) {
                 return Some((answer, permit));
             }
             // Given back before the answer can leave: the caller may call again as soon as it has it.
