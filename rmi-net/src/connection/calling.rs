@@ -1,8 +1,11 @@
 //! The calls of this side: from a request to its answer, or to the reason why there is none.
 //!
 //! A call is registered and its frame put in the queue under one lock, so that ids leave in their order and an answer
-//! always finds its call. What is large is encoded before. A call that finds no room waits for it, unless it is made by
-//! a method that itself holds a place here: that one is refused, for it could wait for itself.
+//! always finds its call. What is large is encoded before.
+//!
+//! A call that finds no room waits for it. Room in the queue comes by itself: the peer reads whatever its methods do. A
+//! place at the peer does not: it is free when another call has ended. A call that is made by a method, which holds a
+//! place here, never waits for a place there, for it could wait for itself: it is refused.
 
 use std::future::poll_fn;
 use std::sync::{Arc, Weak};
@@ -17,6 +20,7 @@ use rmi_core::message::{Request, Response};
 use rmi_core::transport::{Link, Outcome, Started, Ticket};
 
 use super::pending::{EndedCall, PendingCall, Progress};
+use super::row::Place;
 use super::{Connection, State};
 use crate::mutant::{self, Mutant};
 use crate::sync::atomic::Ordering;
@@ -52,51 +56,45 @@ impl Connection {
         if state.refusal(request.scope.is_some()).is_some() {
             return Err(request);
         }
-        if state.row.len() > 0 || !self.has_room(&state, message.len(&request)) {
-            return Ok(self.start_later(&mut state, request, message, deadline, detour.clone()));
+        let n_bytes = message.len(&request);
+        if state.row.is_before(request.scope.is_some()) || !self.has_room(&state, n_bytes) {
+            return Ok(self.start_later(&mut state, request, n_bytes, deadline, detour.clone()));
         }
         Ok(self.send(state, &request, message, deadline, now))
     }
 
-    /// The call has to wait until the peer, or the queue, has room.
+    /// The call has to wait until the peer has a place for it, and the queue room.
     fn start_later(
         self: &Arc<Self>,
         state: &mut State,
         mut request: Request,
-        message: Encoded,
+        n_bytes: usize,
         deadline: Option<Instant>,
         detour: Weak<impl Detour>,
     ) -> Started {
-        // Who waits for a place while holding one could wait for itself.
         let is_nested = request.scope.is_some() && !mutant::is(Mutant::NestedCallsWait);
-        if is_nested || state.row.len() >= self.limits.waiting_calls() {
-            let (n_in_flight, n_waiting) = (state.pending.n_waiting(), state.row.len());
-            let message = match request.scope.is_some() {
-                true => format!("{n_in_flight} calls to this peer are in flight, and a method that runs does not wait"),
-                false => format!(
-                    "{n_in_flight} calls to this peer are in flight and {n_waiting} wait: await some of them first, or \
-                     raise `Limits::with_waiting_calls` on this node"
-                ),
-            };
-            return Started::refused(CallError::new(Kind::Overloaded, message));
+        if (is_nested && !self.has_place(state)) || state.row.len() >= self.limits.waiting_calls() {
+            return overloaded(state, is_nested && !self.has_place(state));
         }
-        let place = PlaceInRow { connection: Arc::clone(self), number: state.row.join() };
+        let place = PlaceInRow { connection: Arc::clone(self), place: state.row.join(is_nested) };
         self.n_in_row.fetch_add(1, Ordering::Relaxed);
-        let n_bytes = message.len(&request);
         Started::Later(Box::pin(async move {
             let this = &place.connection;
             // `None` if it does not go out here.
             let started = poll_fn(|context| {
                 let mut state = lock(&this.state);
-                if state.refusal(false).is_some() {
+                if state.refusal(is_nested).is_some() {
                     return Poll::Ready(None);
                 }
-                if !state.row.is_first(place.number) || !this.has_room(&state, n_bytes) {
-                    state.row.wait(place.number, context.waker());
+                if is_nested && !this.has_place(&state) {
+                    return Poll::Ready(Some(overloaded(&state, true)));
+                }
+                if !state.row.is_first(place.place) || !this.has_room(&state, n_bytes) {
+                    state.row.wait(place.place, context.waker());
                     return Poll::Pending;
                 }
                 let now = this.clock.now();
-                // Encoded anew: less time is left than before the wait.
+                // Encoded now: less time is left than before the wait.
                 Poll::Ready(Some(match Encoded::of(&request, deadline, now, this.message_limit()) {
                     Ok(message) => this.send(state, &request, message, deadline, now),
                     Err(error) => Started::refused(error),
@@ -315,16 +313,28 @@ impl Encoded {
 /// The place of a call that waits for room, until it has gone out or is given up.
 struct PlaceInRow {
     connection: Arc<Connection>,
-    number: u64,
+    place: Place,
 }
 
 impl Drop for PlaceInRow {
     fn drop(&mut self) {
-        lock(&self.connection.state).row.leave(self.number);
+        lock(&self.connection.state).row.leave(self.place);
         self.connection.n_in_row.fetch_sub(1, Ordering::Relaxed);
         // There may be room for the next one too.
         self.connection.wake_first_in_row();
     }
+}
+
+fn overloaded(state: &State, is_nested: bool) -> Started {
+    let (n_in_flight, n_waiting) = (state.pending.n_waiting(), state.row.len());
+    let message = match is_nested {
+        true => format!("{n_in_flight} calls to this peer are in flight, and a method that runs does not wait"),
+        false => format!(
+            "{n_in_flight} calls to this peer are in flight and {n_waiting} wait: await some of them first, or raise \
+             `Limits::with_waiting_calls` on this node"
+        ),
+    };
+    Started::refused(CallError::new(Kind::Overloaded, message))
 }
 
 fn expired_unsent() -> CallError {

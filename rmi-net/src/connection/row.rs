@@ -2,15 +2,24 @@
 //!
 //! Only the first of the row is woken, and it keeps its place until it has gone out or is given up. So a call that finds
 //! too little room is not overtaken by the ones behind it, and calls of a serial service leave in their order.
+//!
+//! What a running method needs goes before the rest, which may wait until that method has ended.
 
 use std::collections::BTreeMap;
 use std::task::Waker;
 
 #[derive(Debug, Default)]
 pub(super) struct Row {
-    /// By their numbers. A waker is there once a call was polled.
-    places: BTreeMap<u64, Option<Waker>>,
+    /// A waker is there once a call was polled.
+    places: BTreeMap<Place, Option<Waker>>,
     next: u64,
+}
+
+/// A place in the row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    is_behind_methods: bool,
+    number: u64,
 }
 
 impl Row {
@@ -19,25 +28,31 @@ impl Row {
         self.places.len()
     }
 
-    /// Goes to the end of the row. Gives back the number of the place.
-    pub(super) fn join(&mut self) -> u64 {
+    /// Whether a call that comes now has others before it.
+    pub(super) fn is_before(&self, is_nested: bool) -> bool {
+        self.places.keys().next().is_some_and(|first| !is_nested || !first.is_behind_methods)
+    }
+
+    /// Takes the last place, of those of running methods if it is made by one.
+    pub(super) fn join(&mut self, is_nested: bool) -> Place {
         self.next += 1;
-        self.places.insert(self.next, None);
-        self.next
+        let place = Place { is_behind_methods: !is_nested, number: self.next };
+        self.places.insert(place, None);
+        place
     }
 
     /// Leaves the row.
-    pub(super) fn leave(&mut self, number: u64) {
-        self.places.remove(&number);
+    pub(super) fn leave(&mut self, place: Place) {
+        self.places.remove(&place);
     }
 
-    pub(super) fn is_first(&self, number: u64) -> bool {
-        self.places.first_key_value().is_some_and(|(first, _)| *first == number)
+    pub(super) fn is_first(&self, place: Place) -> bool {
+        self.places.first_key_value().is_some_and(|(first, _)| *first == place)
     }
 
     /// Waits on: the waker is kept.
-    pub(super) fn wait(&mut self, number: u64, waker: &Waker) {
-        match self.places.get_mut(&number) {
+    pub(super) fn wait(&mut self, place: Place, waker: &Waker) {
+        match self.places.get_mut(&place) {
             Some(Some(kept)) => kept.clone_from(waker),
             Some(kept) => *kept = Some(waker.clone()),
             None => {}
@@ -77,7 +92,7 @@ mod tests {
     #[test]
     fn who_was_woken_in_vain_stays_the_first() {
         let mut row = Row::default();
-        let (first, second) = (row.join(), row.join());
+        let (first, second) = (row.join(false), row.join(false));
         let (woken, other) = (Arc::new(Count::default()), Arc::new(Count::default()));
         row.wait(second, &other.clone().into());
         for n in 1..4 {
@@ -90,5 +105,19 @@ mod tests {
         row.first().unwrap().wake();
         assert_eq!(other.0.load(Ordering::Relaxed), 1);
         assert_eq!((row.len(), row.all().len()), (1, 1));
+    }
+
+    #[test]
+    fn calls_of_methods_go_before_the_others_and_keep_their_order() {
+        let mut row = Row::default();
+        assert!(!row.is_before(false) && !row.is_before(true));
+        let (other, nested, next) = (row.join(false), row.join(true), row.join(true));
+        assert!(row.is_before(false) && row.is_before(true));
+        for place in [nested, next, other] {
+            assert!(row.is_first(place));
+            row.leave(place);
+        }
+        row.join(false);
+        assert!(row.is_before(false) && !row.is_before(true));
     }
 }
