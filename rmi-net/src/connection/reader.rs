@@ -40,6 +40,7 @@ struct Reader {
     connection: Arc<Connection>,
     /// Messages that come in parts, by whether they are responses and by id.
     open: HashMap<(bool, u64), Open>,
+    n_open_requests: usize,
     /// Announced bytes of those of which a part has come.
     begun: u64,
     /// Bytes that the peer may still send in parts.
@@ -109,8 +110,15 @@ pub(super) async fn run(connection: Arc<Connection>, halves: Halves) {
     let _end = EndOnDrop(Arc::clone(&connection));
     let Halves { mut reader, mut buffer } = halves;
     let credit = connection.limits.window() as u64;
-    let mut this =
-        Reader { connection: Arc::clone(&connection), open: HashMap::new(), begun: 0, credit, taken: 0, pings: (0, 0) };
+    let mut this = Reader {
+        connection: Arc::clone(&connection),
+        open: HashMap::new(),
+        n_open_requests: 0,
+        begun: 0,
+        credit,
+        taken: 0,
+        pings: (0, 0),
+    };
     let mut want = LEAST_READ;
     loop {
         if let Err(fatal) = this.handle(&mut buffer) {
@@ -339,10 +347,11 @@ impl Reader {
                 // Its caller is gone: its parts will be dropped.
                 return if header.id <= pending.last_id() { Ok(()) } else { Err(NEVER_MADE) };
             }
-        }
-        let most_open = self.connection.limits.calls_per_peer() * 2;
-        if self.open.len() >= most_open {
-            return Err(Fatal::TooMuch("too many messages in parts at once"));
+        } else if self.n_open_requests >= self.connection.limits.calls_per_peer() {
+            // Of answers there are never more than calls of this side.
+            return Err(Fatal::TooMuch("more requests in parts at once than calls may run"));
+        } else {
+            self.n_open_requests += 1;
         }
         let turn = if is_response { None } else { self.peek_turn(header.flags, first) };
         let _arriving = (!is_response).then(|| Arriving::new(&self.connection));
@@ -419,6 +428,9 @@ impl Reader {
 
     fn close_open(&mut self, key: (bool, u64)) -> Option<Open> {
         let open = self.open.remove(&key)?;
+        if let (false, _) = key {
+            self.n_open_requests -= 1;
+        }
         if open.is_begun {
             self.begun -= open.total as u64;
         }
