@@ -262,8 +262,11 @@ impl Link for Connection {
             let mut state = lock(&self.state);
             let Some(call) = state.pending.get_mut(id) else { return };
             let was_waiting = call.is_waiting();
-            // A one-way call that was sent is not taken back.
-            if was_waiting && !call.one_way && state.ended.is_none() {
+            if was_waiting && call.one_way {
+                // It is not taken back, and has its place at the peer until it is written.
+                return state.pending.orphan(id);
+            }
+            if was_waiting && state.ended.is_none() {
                 self.withdraw(&mut state, id);
             }
             state.pending.remove(id);

@@ -32,6 +32,8 @@ pub(super) struct PendingCall {
     pub(super) no_cancel: bool,
     /// The answer is coming in parts.
     pub(super) is_answer_open: bool,
+    /// Its caller is gone, and it goes out all the same.
+    is_orphan: bool,
     state: State,
 }
 
@@ -43,7 +45,8 @@ enum State {
 
 impl PendingCall {
     pub(super) fn new(deadline: Option<Instant>, progress: Progress, one_way: bool, no_cancel: bool) -> Self {
-        Self { deadline, progress, one_way, no_cancel, is_answer_open: false, state: State::Waiting(None) }
+        let state = State::Waiting(None);
+        Self { deadline, progress, one_way, no_cancel, is_answer_open: false, is_orphan: false, state }
     }
 
     pub(super) fn is_waiting(&self) -> bool {
@@ -138,9 +141,21 @@ impl Pending {
         self.places[place].as_mut().filter(|(found, _)| *found == id).map(|(_, call)| call)
     }
 
+    /// The caller of a call is gone that goes out all the same: it leaves the table when it ends.
+    pub(super) fn orphan(&mut self, id: u64) {
+        if let Some(call) = self.get_mut(id) {
+            call.is_orphan = true;
+            call.state = State::Waiting(None);
+        }
+    }
+
     /// Ends a call. `None` if it has ended before or is gone.
     pub(super) fn end(&mut self, id: u64, outcome: Outcome) -> Option<EndedCall> {
         let call = self.get_mut(id)?;
+        if call.is_orphan {
+            self.remove(id);
+            return Some(EndedCall { waker: None });
+        }
         let State::Waiting(waker) = &mut call.state else { return None };
         let waker = waker.take();
         call.state = State::Ended(outcome);
