@@ -19,7 +19,7 @@ use crate::exception::{CallError, Exception, InvocationException, RemoteError};
 use crate::kind::{Class, Kind};
 use crate::message::{Request, Response, Target};
 use crate::reply::RemoteCause;
-use crate::scope::Scope;
+use crate::scope::{Scope, TooManyWait};
 use crate::transport::{Outcome, Started, Ticket, Transport};
 
 /// A call that is ready to go: await it, or give it a timeout first.
@@ -212,8 +212,14 @@ impl Underway {
         }
         let message = "this thread belongs to an async runtime: write `.await` instead of `.wait()`, or, where \
                        the thread may block, `Handle::current().block_on(invocation.into_future())`";
+        Err(self.not_waited_for(Kind::WouldBlock, message))
+    }
+
+    /// The thread cannot wait for the call.
+    #[cold]
+    fn not_waited_for(&self, kind: Kind, message: &str) -> CallError {
         let class = if matches!(self.state, State::Unsent(_)) { Class::NotExecuted } else { Class::MaybeExecuted };
-        Err(CallError::new(Kind::WouldBlock, message).with_class(class))
+        CallError::new(kind, message).with_class(class)
     }
 
     /// Blocks this thread until the call has ended, or the method that waits for it is cancelled.
@@ -221,7 +227,15 @@ impl Underway {
         let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
         let mut context = Context::from_waker(&waker);
         let cancellation = scope.and_then(Scope::cancellation);
-        let _slot = scope.and_then(Scope::lend_slot);
+        // Before the call is sent: there may be no thread left on which what it needs of this node could run.
+        let _slot = match scope.map(Scope::lend_slot).transpose() {
+            Ok(slot) => slot.flatten(),
+            Err(TooManyWait) => {
+                let message = "as many plain methods of this node wait for calls as may: call less at once, or raise \
+                               `Limits::with_waiting_threads` on this node";
+                return Err(self.not_waited_for(Kind::Overloaded, message));
+            }
+        };
         loop {
             if let Poll::Ready(outcome) = self.poll(&mut context) {
                 if let Some(cancellation) = cancellation {

@@ -84,11 +84,15 @@ pub struct Scope {
 
 /// A place in a pool of threads, which a method gives back while it waits for a nested call.
 pub trait Slot: fmt::Debug + Send + Sync {
-    /// Lets somebody else run.
-    fn give_back(&self);
+    /// Lets somebody else run. `false` if so many threads wait already that no further one may: nothing is given back.
+    fn give_back(&self) -> bool;
     /// Blocks until there is room again.
     fn take_again(&self);
 }
+
+/// As many threads of the pools wait for calls as may.
+#[derive(Debug)]
+pub(crate) struct TooManyWait;
 
 /// A slot that was given back; taken again on drop.
 pub(crate) struct LentSlot<'a>(&'a dyn Slot);
@@ -123,11 +127,16 @@ impl Scope {
         Self { may_block: true, slot, ..self }
     }
 
-    /// Gives the pool's slot back while the thread waits.
-    pub(crate) fn lend_slot(&self) -> Option<LentSlot<'_>> {
-        let slot = self.slot.as_deref()?;
-        slot.give_back();
-        Some(LentSlot(slot))
+    /// Gives the pool's slot back while the thread waits, if there is one.
+    ///
+    /// # Errors
+    /// If the thread must not wait.
+    pub(crate) fn lend_slot(&self) -> Result<Option<LentSlot<'_>>, TooManyWait> {
+        match self.slot.as_deref() {
+            Some(slot) if slot.give_back() => Ok(Some(LentSlot(slot))),
+            Some(_) => Err(TooManyWait),
+            None => Ok(None),
+        }
     }
 
     /// By when the method has to be done.

@@ -24,7 +24,7 @@ use rmi_core::transport::{Started, Transport};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
-use crate::host::{Admission, BYTES_PER_VALUE, Host, PoolSlot};
+use crate::host::{Admission, BYTES_PER_VALUE, Host};
 use crate::limits::Limits;
 use crate::seam::{Clock, SystemClock};
 
@@ -179,14 +179,7 @@ impl Here {
             return run::closure(&scope.blocking(None), method);
         };
         let _cancel = scope.cancellation().cloned().map(CancelOnDrop);
-        let slot = match self.host.pool(execution) {
-            Some(pool) => Arc::clone(pool)
-                .acquire_owned()
-                .await
-                .ok()
-                .map(|permit| Arc::new(PoolSlot::new(Arc::clone(pool), permit, runtime.clone())) as _),
-            None => None,
-        };
+        let slot = self.host.slot(execution, runtime).await;
         let scope = scope.blocking(slot);
         let method = runtime.spawn_blocking(move || {
             let response = run::closure(&scope, method);

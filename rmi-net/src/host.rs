@@ -40,6 +40,8 @@ pub(crate) struct Host {
     limits: Limits,
     blocking: Arc<Semaphore>,
     compute: Arc<Semaphore>,
+    /// Methods that have given their place in a pool back while they wait.
+    waiting: Arc<Semaphore>,
     /// Told when the last method that ran has ended.
     idle: Notify,
 }
@@ -107,6 +109,7 @@ impl Host {
             budgets: PeerBudgets::default(),
             blocking: Arc::new(Semaphore::new(limits.blocking_threads())),
             compute: Arc::new(Semaphore::new(limits.compute_threads())),
+            waiting: Arc::new(Semaphore::new(limits.waiting_threads())),
             idle: Notify::new(),
             limits,
         }
@@ -246,13 +249,21 @@ impl Host {
         }
     }
 
-    /// The pool for methods of this kind, if they run on one.
-    pub(crate) fn pool(&self, execution: Execution) -> Option<&Arc<Semaphore>> {
-        match execution {
-            Execution::Blocking => Some(&self.blocking),
-            Execution::Compute => Some(&self.compute),
-            _ => None,
-        }
+    /// Waits for a thread's place in the pool for methods of this kind, if they run on one.
+    pub(crate) async fn slot(&self, execution: Execution, runtime: &Handle) -> Option<Arc<dyn Slot>> {
+        let pool = match execution {
+            Execution::Blocking => &self.blocking,
+            Execution::Compute => &self.compute,
+            _ => return None,
+        };
+        // The pool is never closed.
+        let permit = Arc::clone(pool).acquire_owned().await.ok()?;
+        Some(Arc::new(PoolSlot {
+            pool: Arc::clone(pool),
+            waiting: Arc::clone(&self.waiting),
+            permit: Mutex::new(Some(permit)),
+            runtime: runtime.clone(),
+        }))
     }
 }
 
@@ -277,27 +288,30 @@ impl Drop for Admission {
 }
 
 /// A thread's place in a pool.
+///
+/// While a method waits for a call it gives its place to another, which may be the one that it waits for; its thread it
+/// cannot give. So that threads do not run out, there is an end to those that wait.
 #[derive(Debug)]
-pub(crate) struct PoolSlot {
+struct PoolSlot {
     pool: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
     permit: Mutex<Option<OwnedSemaphorePermit>>,
     runtime: Handle,
 }
 
-impl PoolSlot {
-    pub(crate) fn new(pool: Arc<Semaphore>, permit: OwnedSemaphorePermit, runtime: Handle) -> Self {
-        Self { pool, permit: Mutex::new(Some(permit)), runtime }
-    }
-}
-
 impl Slot for PoolSlot {
-    fn give_back(&self) {
+    fn give_back(&self) -> bool {
+        let Ok(waiting) = self.waiting.try_acquire() else { return false };
+        // Until it has its place again.
+        waiting.forget();
         drop(lock(&self.permit).take());
+        true
     }
 
     fn take_again(&self) {
         // The pool is never closed. Without a permit the method goes on all the same: it is one thread too many.
         let permit = self.runtime.block_on(Arc::clone(&self.pool).acquire_owned()).ok();
         *lock(&self.permit) = permit;
+        self.waiting.add_permits(1);
     }
 }

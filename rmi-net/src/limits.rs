@@ -53,6 +53,7 @@ pub struct Limits {
     known_peers: usize,
     blocking_threads: usize,
     compute_threads: usize,
+    waiting_threads: usize,
 }
 
 impl Default for Limits {
@@ -72,6 +73,7 @@ impl Default for Limits {
             handshakes: 128,
             known_peers: 4096,
             blocking_threads: 64,
+            waiting_threads: 256,
             compute_threads: std::thread::available_parallelism().map_or(1, Into::into),
         }
     }
@@ -131,6 +133,10 @@ limits! {
     blocking_threads, with_blocking_threads, 1;
     /// How many `#[rmi(cpu)]` methods run at once: one for each core.
     compute_threads, with_compute_threads, 1;
+    /// How many plain methods, beside those that run, wait for calls of their own: 256. The call of one more is
+    /// `Overloaded`. Each has its thread meanwhile, and a runtime, with all of its nodes, has 512 of them unless told
+    /// otherwise.
+    waiting_threads, with_waiting_threads, 1;
 }
 
 impl Limits {

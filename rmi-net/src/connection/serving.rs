@@ -31,7 +31,7 @@ use tracing::Instrument;
 
 use super::Connection;
 use crate::budget::{PeerBudget, PeerShare, too_many_calls};
-use crate::host::{Admission, BYTES_PER_VALUE, Host, Method, PoolSlot};
+use crate::host::{Admission, BYTES_PER_VALUE, Host, Method};
 use crate::mutant::{self, Mutant};
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{Mutex, lock};
@@ -517,16 +517,9 @@ impl Run {
     }
 
     async fn run_on_pool(self, method: Box<dyn FnOnce() -> Response + Send>, turn: Option<OwnedSemaphorePermit>) {
-        let host = &self.connection.serving.host;
-        let pool = host.pool(self.method.descriptor.execution()).cloned();
-        let slot = match pool {
-            Some(pool) => match Arc::clone(&pool).acquire_owned().await {
-                Ok(permit) => Some(PoolSlot::new(pool, permit, self.connection.runtime.clone())),
-                Err(_) => None,
-            },
-            None => None,
-        };
-        let scope = self.scope.clone().blocking(slot.map(|slot| Arc::new(slot) as _));
+        let connection = &self.connection;
+        let slot = connection.serving.host.slot(self.method.descriptor.execution(), &connection.runtime).await;
+        let scope = self.scope.clone().blocking(slot);
         let span = tracing::Span::current();
         // From here on the method cannot be dropped; the permit is with it until it ends.
         self.connection.runtime.clone().spawn_blocking(move || {
