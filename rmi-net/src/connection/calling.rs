@@ -21,7 +21,7 @@ use rmi_core::transport::{Link, Outcome, Started, Ticket};
 
 use super::pending::{EndedCall, PendingCall, Progress};
 use super::row::Place;
-use super::{Connection, State};
+use super::{Connection, HeldCancel, State};
 use crate::mutant::{self, Mutant};
 use crate::sync::atomic::Ordering;
 use crate::sync::{MutexGuard, lock};
@@ -193,7 +193,13 @@ impl Connection {
             self.room.notify_waiters();
         }
         let had_cancels = !state.held_cancels.is_empty();
-        state.held_cancels.retain(|held| *held != id);
+        let State { held_cancels, outgoing, .. } = &mut *state;
+        held_cancels.retain(|held| {
+            if held.id == id {
+                outgoing.release(held.begun);
+            }
+            held.id != id
+        });
         let ended = state.pending.end(id, Ok(response));
         drop(state);
         self.tell(ended);
@@ -218,16 +224,16 @@ impl Connection {
             state.dropped_answers.push(id);
         }
         // A message in parts does not run before its last part has left the queue.
-        let is_whole = match progress {
+        let cut = match progress {
             Progress::Queued { start, .. } if state.outgoing.take_back(start) => return false,
-            Progress::InParts => !state.outgoing.drop_bulk(id, false),
-            Progress::Queued { .. } | Progress::Sent => true,
+            Progress::InParts => state.outgoing.cut_bulk(id, false),
+            Progress::Queued { .. } | Progress::Sent => None,
         };
-        if !is_whole || (!no_cancel && !one_way) {
-            state.held_cancels.push_back(id);
+        if cut.is_some() || (!no_cancel && !one_way) {
+            state.held_cancels.push_back(HeldCancel { id, begun: cut.unwrap_or(0) });
             self.send_cancels(state);
         }
-        is_whole
+        cut.is_none()
     }
 
     /// Puts the cancels in the queue that the peer takes by now. The keeper looks again when it takes more.
@@ -237,8 +243,9 @@ impl Connection {
         }
         let now = self.clock.now();
         while !state.held_cancels.is_empty() && state.cancels.take(now) {
-            let Some(id) = state.held_cancels.pop_front() else { return };
+            let Some(HeldCancel { id, begun }) = state.held_cancels.pop_front() else { return };
             state.outgoing.push(frame_type::CANCEL, 0, id, |_| {});
+            state.outgoing.release(begun);
         }
         let next = state.cancels.next_at(now);
         if !state.held_cancels.is_empty() && state.keeper_at.is_none_or(|at| next < at) {

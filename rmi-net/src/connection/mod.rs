@@ -141,7 +141,7 @@ struct State {
     /// The writing half is to be shut down when all is written.
     is_finishing: bool,
     /// Cancels that the peer would take for a flood: they leave when it takes more. The peer is still at these calls.
-    held_cancels: VecDeque<u64>,
+    held_cancels: VecDeque<HeldCancel>,
     /// How many cancels may leave.
     cancels: Bucket,
     /// Calls that have ended while their answers were coming in parts: the reader drops what it has of them.
@@ -154,6 +154,14 @@ struct State {
     /// When the peer was last heard before the last ping that asked whether it lives, in milliseconds as `heard_at`.
     pinged_for: Option<u64>,
     ended: Option<Ended>,
+}
+
+/// A cancel that the peer is not told of yet.
+#[derive(Debug, Clone, Copy)]
+struct HeldCancel {
+    id: u64,
+    /// Bytes of what the peer can put together that the request takes until then.
+    begun: u64,
 }
 
 /// Why a connection ended.

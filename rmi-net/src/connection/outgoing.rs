@@ -129,16 +129,23 @@ impl Outgoing {
 
     /// Drops what is left of a large message. Whether something was left.
     pub(super) fn drop_bulk(&mut self, id: u64, is_response: bool) -> bool {
-        if let Some(idx) = self.bulk.iter().position(|bulk| bulk.id == id && bulk.is_response == is_response)
-            && let Some(bulk) = self.bulk.remove(idx)
-        {
-            self.bulk_left -= bulk.n_left;
-            if bulk.is_begun {
-                self.begun -= bulk.total;
-            }
-            return true;
-        }
-        false
+        let begun = self.cut_bulk(id, is_response);
+        self.release(begun.unwrap_or(0));
+        begun.is_some()
+    }
+
+    /// The same for a message that the peer goes on to put together until it is told: so many bytes of what it can put
+    /// together are to be [released](Self::release) then. `None` if nothing was left.
+    pub(super) fn cut_bulk(&mut self, id: u64, is_response: bool) -> Option<u64> {
+        let idx = self.bulk.iter().position(|bulk| bulk.id == id && bulk.is_response == is_response)?;
+        let bulk = self.bulk.remove(idx)?;
+        self.bulk_left -= bulk.n_left;
+        Some(if bulk.is_begun { bulk.total } else { 0 })
+    }
+
+    /// The peer does not put a message together any more.
+    pub(super) fn release(&mut self, begun: u64) {
+        self.begun = self.begun.saturating_sub(begun);
     }
 
     /// The peer has room for more.
