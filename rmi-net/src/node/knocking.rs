@@ -205,13 +205,18 @@ async fn dial(node: Weak<NodeInner>, target: Target, addresses: Vec<String>) {
             && text.parse::<Address>().is_ok_and(|address| !this.may_be_told(&address));
         let (net, clock, runtime) = (Arc::clone(&this.seams.net), Arc::clone(&this.seams.clock), this.runtime.clone());
         drop(this);
+        // The other end may call as soon as it has our Hello: if this node ends, it has to learn that nothing runs.
+        let is_welcome = |_: &_| match node.upgrade() {
+            Some(node) if !node.is_stopping() => Ok(()),
+            _ => Err(HandshakeError::Stopping),
+        };
         let greeting = async {
             let address: Address = text.parse().map_err(Failure::from)?;
             if is_refused {
                 return Err(NotDialled.into());
             }
             let stream = net.dial(&address).await.map_err(Failure::from)?;
-            greet(stream, &hello, true, |_| Ok(())).await.map_err(|Refusal { error, farewell }| {
+            greet(stream, &hello, true, is_welcome).await.map_err(|Refusal { error, farewell }| {
                 spawn(&runtime, farewell.say(Arc::clone(&clock)));
                 Failure::from(error)
             })
