@@ -7,7 +7,7 @@
 //! Serde has no way to hand something around beside the serializer, so while a body is encoded or decoded its
 //! attachments stand in a thread-local, see `collecting` and `lending`. Outside of RMI a blob is plain bytes.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::ops::Deref;
 
@@ -85,49 +85,78 @@ impl From<Blob> for Bytes {
     }
 }
 
+// Almost no body has blobs: what all of them touch are two cells that need no drop, and so cost next to nothing.
 thread_local! {
-    /// The attachments of the body that is being encoded on this thread.
-    static COLLECTED: RefCell<Option<Vec<Bytes>>> = const { RefCell::new(None) };
-    /// The attachments of the body that is being decoded on this thread.
-    static LENT: RefCell<Option<Vec<Bytes>>> = const { RefCell::new(None) };
+    /// The number that the next blob will have in the body that is being encoded on this thread.
+    static NEXT: Cell<Option<u32>> = const { Cell::new(None) };
+    /// The blobs that it has met.
+    static COLLECTED: RefCell<Vec<Bytes>> = const { RefCell::new(Vec::new()) };
+    /// Whether the body that is being decoded on this thread has blobs.
+    static LENDS: Cell<bool> = const { Cell::new(false) };
+    /// Its blobs.
+    static LENT: RefCell<Vec<Bytes>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Runs `encode`; the blobs that it meets are appended to `attachments`.
 pub(crate) fn collecting<R>(attachments: &mut Vec<Bytes>, encode: impl FnOnce() -> R) -> R {
-    let outer = COLLECTED.replace(Some(std::mem::take(attachments)));
-    let restore = Restore(&COLLECTED, outer);
+    let first = u32::try_from(attachments.len()).unwrap_or(u32::MAX);
+    let outer = NEXT.replace(Some(first));
+    // What an encoding has collected in the midst of which this one is.
+    let collected = if outer.is_some() { COLLECTED.take() } else { Vec::new() };
+    let restore = RestoreCollected { first, outer, collected };
     let result = encode();
-    *attachments = COLLECTED.take().unwrap_or_default();
+    if NEXT.get() != Some(first) {
+        attachments.append(&mut COLLECTED.take());
+    }
     drop(restore);
     result
 }
 
+/// Puts back what stood there before, also when user code panics in between.
+struct RestoreCollected {
+    first: u32,
+    outer: Option<u32>,
+    collected: Vec<Bytes>,
+}
+
+impl Drop for RestoreCollected {
+    fn drop(&mut self) {
+        let next = NEXT.replace(self.outer);
+        if self.outer.is_some() || next != Some(self.first) {
+            COLLECTED.replace(std::mem::take(&mut self.collected));
+        }
+    }
+}
+
 /// Runs `decode`; the blobs that it meets are taken from `attachments`.
 pub(crate) fn lending<R>(attachments: &[Bytes], decode: impl FnOnce() -> R) -> R {
-    let _restore = Restore(&LENT, LENT.replace(Some(attachments.to_vec())));
+    if attachments.is_empty() && !LENDS.get() {
+        return decode();
+    }
+    let _restore = RestoreLent(LENDS.replace(!attachments.is_empty()), LENT.replace(attachments.to_vec()));
     decode()
 }
 
-/// Puts back what stood in the thread-local before, also when user code panics in between.
-struct Restore(&'static std::thread::LocalKey<RefCell<Option<Vec<Bytes>>>>, Option<Vec<Bytes>>);
+/// Puts back what stood there before, also when user code panics in between.
+struct RestoreLent(bool, Vec<Bytes>);
 
-impl Drop for Restore {
+impl Drop for RestoreLent {
     fn drop(&mut self) {
-        self.0.replace(self.1.take());
+        LENDS.set(self.0);
+        LENT.replace(std::mem::take(&mut self.1));
     }
 }
 
 impl Serialize for Blob {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let number = COLLECTED.with_borrow_mut(|collected| {
-            let attachments = collected.as_mut()?;
-            let number = u32::try_from(attachments.len()).ok()?;
-            attachments.push(self.0.clone());
-            Some(number)
-        });
-        match number {
-            Some(number) => serializer
-                .serialize_newtype_struct(rmp_serde::MSGPACK_EXT_STRUCT_NAME, &(EXTENSION, Raw(&number.to_le_bytes()))),
+        match NEXT.get() {
+            Some(number) => {
+                let next = number.checked_add(1).ok_or_else(|| serde::ser::Error::custom("too many blobs"))?;
+                NEXT.set(Some(next));
+                COLLECTED.with_borrow_mut(|collected| collected.push(self.0.clone()));
+                let raw = Raw(&number.to_le_bytes());
+                serializer.serialize_newtype_struct(rmp_serde::MSGPACK_EXT_STRUCT_NAME, &(EXTENSION, raw))
+            }
             None => serializer.serialize_bytes(&self.0),
         }
     }
@@ -192,10 +221,9 @@ impl<'de> Visitor<'de> for BlobVisitor {
 pub(crate) fn lent<E: serde::de::Error>(number: &[u8]) -> Result<Blob, E> {
     let number = number.try_into().map(u32::from_le_bytes).map_err(|_| E::custom("a blob's number has four bytes"))?;
     LENT.with_borrow(|lent| {
-        let attachments = lent.as_deref().unwrap_or_default();
-        let attachment = usize::try_from(number).ok().and_then(|number| attachments.get(number));
+        let attachment = usize::try_from(number).ok().and_then(|number| lent.get(number));
         attachment.cloned().map(Blob).ok_or_else(|| {
-            let n = attachments.len();
+            let n = lent.len();
             E::custom(format_args!("blob {number} is not there: the message has {n} attachments"))
         })
     })

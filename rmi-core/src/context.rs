@@ -17,9 +17,12 @@ pub struct CallContext {
     scope: Scope,
 }
 
-/// The calling side as the node knows it.
+/// The calling side as the node knows it. Cheap to clone: each call has one.
 #[derive(Clone)]
-pub struct Caller {
+pub struct Caller(Arc<CallerInner>);
+
+#[derive(Clone)]
+struct CallerInner {
     name: Arc<str>,
     roles: Arc<[String]>,
     /// What the network layer knows of the caller: injected parameters are made from it.
@@ -29,29 +32,29 @@ pub struct Caller {
 impl Caller {
     /// A caller with this verified name.
     pub fn new(name: impl Into<Arc<str>>) -> Self {
-        Self { name: name.into(), roles: Arc::new([]), link: None }
+        Self(Arc::new(CallerInner { name: name.into(), roles: Arc::new([]), link: None }))
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.0.name
     }
 
     /// Its roles.
     pub fn roles(&self) -> &[String] {
-        &self.roles
+        &self.0.roles
     }
 
     /// Adds the roles of its certificate.
     #[must_use]
     pub fn with_roles(self, roles: impl Into<Arc<[String]>>) -> Self {
-        Self { roles: roles.into(), ..self }
+        Self(Arc::new(CallerInner { roles: roles.into(), ..Arc::unwrap_or_clone(self.0) }))
     }
 
     /// Adds what the network layer knows.
     #[must_use]
     pub fn with_link(self, link: Arc<dyn Any + Send + Sync>) -> Self {
-        Self { link: Some(link), ..self }
+        Self(Arc::new(CallerInner { link: Some(link), ..Arc::unwrap_or_clone(self.0) }))
     }
 }
 
@@ -63,12 +66,12 @@ impl CallContext {
 
     /// The name of the calling node.
     pub fn caller_name(&self) -> &str {
-        &self.caller.name
+        &self.caller.0.name
     }
 
     /// The roles of the caller, from its certificate; none without one.
     pub fn roles(&self) -> &[String] {
-        &self.caller.roles
+        &self.caller.0.roles
     }
 
     /// By when the caller wants the answer, on the clock of this node; `None` if there is no limit.
@@ -99,15 +102,15 @@ impl CallContext {
     /// What the network layer knows of the caller, if it is of type `L`.
     #[doc(hidden)]
     pub fn link<L: Any + Send + Sync>(&self) -> Option<Arc<L>> {
-        self.caller.link.clone()?.downcast().ok()
+        self.caller.0.link.clone()?.downcast().ok()
     }
 }
 
 impl fmt::Debug for CallContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CallContext")
-            .field("caller", &self.caller.name)
-            .field("roles", &self.caller.roles)
+            .field("caller", &self.caller.0.name)
+            .field("roles", &self.caller.0.roles)
             .field("scope", &self.scope)
             .finish_non_exhaustive()
     }
@@ -115,7 +118,7 @@ impl fmt::Debug for CallContext {
 
 impl fmt::Debug for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Caller").field("name", &self.name).field("roles", &self.roles).finish_non_exhaustive()
+        f.debug_struct("Caller").field("name", &self.0.name).field("roles", &self.0.roles).finish_non_exhaustive()
     }
 }
 

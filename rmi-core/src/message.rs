@@ -196,7 +196,10 @@ impl Request {
         if n_elements > 3 {
             match remaining {
                 // Rounded up: a call with half a millisecond left is not expired yet.
-                Some(remaining) => pack::uint(out, remaining.as_nanos().div_ceil(1_000_000) as u64),
+                Some(remaining) => {
+                    let rounded_up = u64::from(remaining.subsec_nanos().div_ceil(1_000_000));
+                    pack::uint(out, remaining.as_secs().saturating_mul(1000).saturating_add(rounded_up));
+                }
                 None => pack::nil(out),
             }
         }
@@ -267,9 +270,6 @@ impl<'a> IncomingRequest<'a> {
     /// # Errors
     /// If the body is no such array, or does not pass the scanner.
     pub fn decode(body: &'a [u8]) -> Result<Self, ScanError> {
-        let mut whole = Scanner::new(body);
-        whole.value()?;
-        whole.finish()?;
         let mut scanner = Scanner::new(body);
         let n_elements = scanner.array()?;
         let mut request = Self {
@@ -279,7 +279,7 @@ impl<'a> IncomingRequest<'a> {
             remaining: None,
             flags: 0,
             trace_parent: None,
-            n_values: whole.n_values(),
+            n_values: 0,
         };
         if n_elements == 0 {
             return Err(ScanError::Expected("the name of a method"));
@@ -314,7 +314,13 @@ impl<'a> IncomingRequest<'a> {
                     request.trace_parent = Scanner::new(value).str().ok();
                 }
             }
+            scanner = scanner.left();
         }
+        for _ in 6..n_elements {
+            scanner.value()?;
+        }
+        scanner.finish()?;
+        request.n_values = scanner.n_values();
         Ok(request)
     }
 
