@@ -394,8 +394,7 @@ fn a_million_short_calls_with_a_long_deadline_leave_nothing_behind() {
 }
 
 /// Reads frames to the end, and counts answers.
-async fn count_answers(mut raw: OwnedReadHalf, n_answers: Counter) {
-    let mut buffer = BytesMut::new();
+async fn count_answers(mut raw: OwnedReadHalf, mut buffer: BytesMut, n_answers: Counter) {
     while let Ok(1..) = raw.read_buf(&mut buffer).await {
         while let Ok(Some(header)) = FrameHeader::decode(&buffer)
             && buffer.len() >= HEADER_LEN + header.payload_len
@@ -420,9 +419,10 @@ async fn storm(node: &Node, store: &Store, method: &str, n: usize, cancels: bool
         // Of an earlier connection there may be methods that cannot be cancelled.
         let before = store.running.load(Ordering::SeqCst);
         store.most_running.store(before, Ordering::SeqCst);
-        let (reader, mut writer) = raw.stream.into_split();
+        let (stream, unread) = raw.into_parts();
+        let (reader, mut writer) = stream.into_split();
         let n_answers = Counter::default();
-        let mut reading = tokio::spawn(count_answers(reader, n_answers.clone()));
+        let mut reading = tokio::spawn(count_answers(reader, unread, n_answers.clone()));
         for first in (0..).step_by(AT_ONCE) {
             let mut frames = BytesMut::new();
             for id in first + 1..=first + AT_ONCE {

@@ -246,6 +246,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
         }
     }
 
+    /// The stream, and what was read of it but not looked at.
+    pub(crate) fn into_parts(self) -> (S, BytesMut) {
+        (self.stream, self.buffer)
+    }
+
     /// Reads until the other end closes, and gives back its last GOAWAY.
     pub(crate) async fn goaway(&mut self) -> Option<GoAway> {
         let mut goaway = None;
