@@ -401,8 +401,8 @@ pub use rmi_net::tokio;
 #[cfg(feature = "net")]
 pub use rmi_net::{
     Address, AddressError, Connect, ConnectError, ConnectionSnapshot, DEFAULT_PORT, HandshakeError, InstanceId,
-    IntoAddress, Limits, LookupError, MethodDescription, Node, NodeBuilder, NodeDescription, ParamDescription,
-    ParamKind, Peer, PeerEvent, PeerEvents, PeerInfo, PeerLookup, PeerState, Peers, Role, ServeError,
+    IntoAddress, Limits, LookupError, MethodDescription, MethodSnapshot, Node, NodeBuilder, NodeDescription,
+    ParamDescription, ParamKind, Peer, PeerEvent, PeerEvents, PeerInfo, PeerLookup, PeerState, Peers, Role, ServeError,
     ServiceDescription, Shutdown, Snapshot, Start, StartError, WaitError, WaitFor, connect,
 };
 

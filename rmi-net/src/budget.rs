@@ -98,6 +98,11 @@ impl PeerBudget {
         }
     }
 
+    /// The memory that its calls hold.
+    pub(crate) fn memory(&self) -> usize {
+        self.memory.load(Ordering::Acquire)
+    }
+
     /// Looks at what is left of the patience with this peer.
     pub(crate) fn patience<T>(&self, look: impl FnOnce(&mut Patience) -> T) -> T {
         look(&mut lock(&self.patience))

@@ -18,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::budget::PeerBudgets;
 use crate::limits::Limits;
+use crate::snapshot::{ConnectionSnapshot, Snapshot};
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{Mutex, Notify, lock};
 
@@ -234,6 +235,19 @@ impl Host {
             ));
         }
         Ok(admission)
+    }
+
+    /// What is in use of the node's limits, beside its connections.
+    pub(crate) fn snapshot(&self, connections: Vec<ConnectionSnapshot>) -> Snapshot {
+        let in_use = |places: &Semaphore, limit: usize| limit.saturating_sub(places.available_permits());
+        Snapshot {
+            connections,
+            running_calls: self.n_running.load(Ordering::Acquire),
+            memory: self.memory.load(Ordering::Acquire),
+            blocking_threads: in_use(&self.blocking, self.limits.blocking_threads()),
+            compute_threads: in_use(&self.compute, self.limits.compute_threads()),
+            waiting_threads: in_use(&self.waiting, self.limits.waiting_threads()),
+        }
     }
 
     /// Waits until no method runs.

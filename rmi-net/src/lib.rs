@@ -19,6 +19,7 @@ mod peers;
 mod report;
 #[doc(hidden)]
 pub mod seam;
+mod snapshot;
 mod sync;
 mod tasks;
 #[doc(hidden)]
@@ -33,12 +34,12 @@ pub use here::local;
 pub use host::ServeError;
 pub use limits::Limits;
 pub use node::{
-    ConnectionSnapshot, LookupError, Node, NodeBuilder, PeerEvents, PeerLookup, Peers, Shutdown, Snapshot, Start,
-    StartError, WaitError, WaitFor,
+    LookupError, Node, NodeBuilder, PeerEvents, PeerLookup, Peers, Shutdown, Start, StartError, WaitError, WaitFor,
 };
 pub use peer::Peer;
 pub use peers::{PeerEvent, PeerInfo, PeerState};
 pub use rmi_core::hello::{InstanceId, Role};
+pub use snapshot::{ConnectionSnapshot, MethodSnapshot, Snapshot};
 // Its `Handle` stands in a public signature.
 #[doc(no_inline)]
 pub use tokio;

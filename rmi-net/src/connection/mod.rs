@@ -16,6 +16,7 @@
 //! one. A call ends exactly once: by its answer, its deadline, the end of the connection, or because its caller is gone.
 //! The lock of `Io` is taken before the lock of `State`, never after.
 
+mod accounts;
 mod calling;
 mod handshake;
 mod keeper;
@@ -319,12 +320,6 @@ impl Connection {
         // While this node shuts down, methods that still run may call.
         let is_open = matches!(state.said_goaway, None | Some(GoAwayReason::Shutdown));
         state.ended.is_none() && state.goaway.is_none() && is_open
-    }
-
-    /// Calls of this side that wait, methods that run for the other side, and bytes that wait to be sent.
-    pub(crate) fn load(&self) -> (usize, usize, u64) {
-        let state = lock(&self.state);
-        (state.pending.len(), self.serving.n_running(), state.outgoing.n_bytes())
     }
 
     /// Ends the connection because its process is no more: another has its place.

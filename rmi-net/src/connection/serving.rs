@@ -53,12 +53,14 @@ pub(super) struct Serving {
 /// How to stop a call that runs.
 #[derive(Debug)]
 pub(super) struct Running {
-    deadline: Option<Instant>,
+    /// When its request was complete, in milliseconds of the connection's age.
+    pub(super) came_ms: u64,
+    pub(super) deadline: Option<Instant>,
     no_cancel: bool,
     one_way: bool,
     cancellation: Option<Cancellation>,
     task: Option<AbortHandle>,
-    full_name: Arc<str>,
+    pub(super) full_name: Arc<str>,
 }
 
 /// The permit of a call that runs.
@@ -113,6 +115,16 @@ impl Serving {
     #[cfg(all(test, rmi_loom))]
     pub(super) fn host(&self) -> &Arc<Host> {
         &self.host
+    }
+
+    pub(super) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Looks at the calls that run and are still wanted, in the order in which they came.
+    pub(super) fn with_running<T>(&self, look: impl FnMut(&Running) -> T) -> Vec<T> {
+        let calls = lock(&self.calls);
+        ids_where(&calls, |_| true).iter().filter_map(|id| calls.get(id)).map(look).collect()
     }
 
     /// Stops a call whose caller does not want it any more.
@@ -249,6 +261,7 @@ impl Connection {
         };
         let one_way = incoming.is_one_way();
         let running = Running {
+            came_ms: self.heard_at.load(Ordering::Relaxed),
             deadline,
             no_cancel: incoming.is_no_cancel() || method.descriptor.is_no_cancel(),
             one_way,

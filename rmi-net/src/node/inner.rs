@@ -15,7 +15,6 @@ use tokio::sync::{Notify, Semaphore, broadcast, watch};
 use tokio::task::JoinHandle;
 
 use super::knocking::Visits;
-use super::{ConnectionSnapshot, Snapshot};
 use crate::address::Address;
 use crate::connection::{Connection, Greeting, Parts, Watcher};
 use crate::describe::BuiltIn;
@@ -24,6 +23,7 @@ use crate::host::{Host, ServeError};
 use crate::limits::{ALIVE_CHECK, DIAL_TIMEOUT, Limits};
 use crate::peers::{PeerEvent, PeerInfo, PeerState, PeerTable};
 use crate::seam::{Clock, Seams};
+use crate::snapshot::{ConnectionSnapshot, Snapshot};
 use crate::sync::{Mutex, lock};
 use crate::tasks::spawn;
 
@@ -379,24 +379,10 @@ impl NodeInner {
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
-        let mut connections: Vec<ConnectionSnapshot> = self
-            .with_peers(|peers| peers.links())
-            .iter()
-            .map(|link| {
-                let (pending_calls, running_calls, queued_bytes) = link.load();
-                ConnectionSnapshot {
-                    peer: link.peer_name().to_string(),
-                    instance: link.instance(),
-                    is_dialer: link.is_dialer(),
-                    takes_calls: link.takes_calls(),
-                    pending_calls,
-                    running_calls,
-                    queued_bytes,
-                }
-            })
-            .collect();
+        let links = self.with_peers(|peers| peers.links());
+        let mut connections: Vec<ConnectionSnapshot> = links.iter().map(|link| link.snapshot()).collect();
         connections.sort_unstable_by(|a, b| (&a.peer, a.instance).cmp(&(&b.peer, b.instance)));
-        Snapshot { connections }
+        self.host.snapshot(connections)
     }
 
     /// Ends the node, or waits for the end that has begun already.

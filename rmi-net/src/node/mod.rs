@@ -29,6 +29,7 @@ pub use self::watch::PeerEvents;
 use crate::address::Address;
 use crate::host::ServeError;
 use crate::seam::BoxFuture;
+use crate::snapshot::Snapshot;
 
 /// This process's endpoint: it offers services, knows its peers, and calls them. Cheap to clone.
 ///
@@ -146,7 +147,8 @@ impl Node {
         self.inner.host.unserve(name)
     }
 
-    /// The accounts of the node: its connections, with the calls and bytes that each has in hand.
+    /// What the node has in hand: its connections with their calls, methods and bytes, and what is in use of the node's
+    /// limits. For people who look what it is at, and for tests; it costs nothing until somebody asks.
     pub fn snapshot(&self) -> Snapshot {
         self.inner.snapshot()
     }
@@ -210,32 +212,4 @@ impl IntoFuture for Shutdown {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.node.shut_down(self.grace))
     }
-}
-
-/// The accounts of a node, as of one moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Snapshot {
-    /// The connections, ordered by the name of the peer.
-    pub connections: Vec<ConnectionSnapshot>,
-}
-
-/// The accounts of a connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ConnectionSnapshot {
-    /// The peer's name.
-    pub peer: String,
-    /// The peer's process.
-    pub instance: InstanceId,
-    /// Whether this node has dialled.
-    pub is_dialer: bool,
-    /// Whether new calls go out on it.
-    pub takes_calls: bool,
-    /// Calls of this node that have not been answered, or whose answers were not fetched.
-    pub pending_calls: usize,
-    /// Methods that run for the peer.
-    pub running_calls: usize,
-    /// Bytes that wait to be sent.
-    pub queued_bytes: u64,
 }
