@@ -31,6 +31,10 @@ pub(crate) enum Mutant {
     PanicNotCaught,
     /// A call that was sent is said not to have run.
     SentCallSaidNotExecuted,
+    /// What the socket has not taken of a frame is lost where the rest is waited for.
+    HalfWrittenFrameLost,
+    /// An answer ends the call that has the place of its own.
+    LateAnswerTakenForAnother,
 }
 
 /// Whether this process makes the mistake.

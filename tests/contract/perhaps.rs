@@ -52,6 +52,30 @@ async fn cancelled_by_the_end_of_grace() {
     .await;
 }
 
+/// Ids lead to places of a table, which are used again and again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_answer_is_for_its_own_call_and_no_other() {
+    within(async {
+        let (mut raw, _client, peer, _listener) = impostor(PeerLimits::default()).await;
+        let mut given_up = Vec::new();
+        for n in 0..300_u64 {
+            let call = peer.invoke::<u64>("Faulty.fine", args![]).send();
+            let (header, _) = raw.frame_of(frame_type::REQUEST).await;
+            if n % 50 != 49 {
+                drop(call);
+                given_up.push(header.id);
+                continue;
+            }
+            for late in given_up.drain(..) {
+                raw.send(frame_type::RESPONSE, 0, late, &[1]).await;
+            }
+            raw.send(frame_type::RESPONSE, 0, header.id, &[2]).await;
+            assert_eq!(call.await.unwrap(), 2, "after {n} calls");
+        }
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_exception_of_an_unknown_kind_has_the_class_that_travelled() {
     within(async {

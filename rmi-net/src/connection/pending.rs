@@ -12,6 +12,8 @@ use std::time::Instant;
 
 use rmi_core::transport::Outcome;
 
+use crate::mutant::{self, Mutant};
+
 /// How far a request has got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Progress {
@@ -138,7 +140,8 @@ impl Pending {
             return None;
         }
         let place = self.place(id);
-        self.places[place].as_mut().filter(|(found, _)| *found == id).map(|(_, call)| call)
+        let is_it = |found: u64| found == id || mutant::is(Mutant::LateAnswerTakenForAnother);
+        self.places[place].as_mut().filter(|(found, _)| is_it(*found)).map(|(_, call)| call)
     }
 
     /// The caller of a call is gone that goes out all the same: it leaves the table when it ends.

@@ -19,6 +19,7 @@ use tokio::io::AsyncWrite;
 use super::outgoing::Finished;
 use super::pending::{EndedCall, Progress};
 use super::{Connection, Ended, nil};
+use crate::mutant::{self, Mutant};
 use crate::sync::atomic::Ordering;
 use crate::sync::lock;
 
@@ -178,7 +179,13 @@ impl Connection {
                 Poll::Ready(Ok(0)) => return Err(std::io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(n)) => n,
                 Poll::Ready(Err(error)) => return Err(error),
-                Poll::Pending => return Ok(Flushed::Blocked),
+                Poll::Pending => {
+                    if mutant::is(Mutant::HalfWrittenFrameLost) {
+                        io.head.clear();
+                        io.tail.clear();
+                    }
+                    return Ok(Flushed::Blocked);
+                }
             };
             let n_head = io.advance(n);
             self.took(n_head, n - n_head, &mut io.told);
