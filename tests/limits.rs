@@ -462,6 +462,20 @@ fn handshakes_that_go_on_at_once() {
     });
 }
 
+/// Tells of so many nodes that are not there.
+async fn tell(raw: &mut Raw<MemStream>, n_told: u64) {
+    let record = |n: u64| {
+        let mut record = NodeRecord::new(InstanceId(n), format!("told-{n}"));
+        record.addresses = vec![format!("tcp://127.0.0.1:{n}")];
+        record
+    };
+    let records: Vec<NodeRecord> = (1001..=1000 + n_told).map(record).collect();
+    let mut payload = BytesMut::new();
+    encode_records(records.iter(), &mut payload);
+    raw.send(frame_type::PEERS, 0, 0, &payload).await;
+    lives(raw).await.unwrap();
+}
+
 #[test]
 fn peers_that_are_remembered() {
     virtually(async {
@@ -469,17 +483,33 @@ fn peers_that_are_remembered() {
             let name = format!("limit-peers-{n_told}");
             let (node, _) = node(&name, Limits::default().with_known_peers(3)).await;
             let mut raw = raw(&name).await;
-            let record = |n: u64| {
-                let mut record = NodeRecord::new(InstanceId(n), format!("told-{n}"));
-                record.addresses = vec![format!("tcp://127.0.0.1:{n}")];
-                record
-            };
-            let records: Vec<NodeRecord> = (1001..=1000 + n_told).map(record).collect();
-            let mut payload = BytesMut::new();
-            encode_records(records.iter(), &mut payload);
-            raw.send(frame_type::PEERS, 0, 0, &payload).await;
-            lives(&mut raw).await.unwrap();
+            tell(&mut raw, n_told).await;
             assert_eq!(node.peers().len() + node.peers().clients().len(), n_known, "{n_told}: {:?}", node.peers());
+        }
+    });
+}
+
+#[test]
+fn peers_that_have_come_and_gone() {
+    virtually(async {
+        for n_told in [0, 3] {
+            let address = format!("limit-gone-from-{n_told}");
+            let (node, _) = node(&address, Limits::default().with_known_peers(3)).await;
+            tell(&mut raw(&address).await, n_told).await;
+            for n in 1..=10 {
+                let mut hello = hello("default", &format!("gone-{n}"), Role::Member, PeerLimits::default());
+                hello.node.addresses = vec![format!("mem://limit-gone-{n}")];
+                drop(Raw::connect_mem(&address, &hello).await);
+                let names = || -> Vec<_> { node.peers().iter().map(|peer| peer.name().to_owned()).collect() };
+                let is_lost = || node.snapshot().connections.is_empty() && names().contains(&format!("gone-{n}"));
+                until("it has come and gone", is_lost).await;
+                // Those that were lost last are remembered, rather than those that were never seen.
+                let names = names();
+                assert!(names.len() <= 3, "{names:?}");
+                for lost in (1..=n).rev().take(3) {
+                    assert!(names.contains(&format!("gone-{lost}")), "{lost} of {n}: {names:?}");
+                }
+            }
         }
     });
 }

@@ -2,8 +2,8 @@
 //!
 //! Pure state: no sockets, no clock, no tasks. Whoever changes it gets back what happened, as events.
 //!
-//! One entry per instance. An entry outlives its connections: a lost peer stays here so that it can be redialled. What
-//! others tell (hearsay) only adds entries; it never changes one whose Hello we have seen.
+//! One entry per instance. An entry outlives its connections: a lost peer stays here so that it can be redialled, unless
+//! there is no room for it. What others tell (hearsay) only adds entries; it never changes one whose Hello we have seen.
 //!
 //! Invariants: an instance has at most one canonical connection, the first of its row; this node is never in the table;
 //! each target is dialled by one task at a time.
@@ -357,7 +357,20 @@ impl PeerTable {
             // Nobody can dial it. It comes again by itself.
             self.entries.remove(&link.instance());
         }
+        self.forget_surplus();
         Some(event)
+    }
+
+    /// Forgets nodes that are not connected until no more are left than may be remembered: first those that were never
+    /// seen, of which whoever knows them tells again, then those that were lost longest ago; last those that are called.
+    fn forget_surplus(&mut self) {
+        while self.entries.len() > self.most_peers {
+            let can_go = self.entries.iter().filter(|(_, entry)| entry.links.is_empty());
+            // What was never seen was never lost, and so comes first.
+            let first = can_go.min_by_key(|(_, entry)| (entry.dialing.is_asked, entry.lost_at));
+            let Some(first) = first.map(|(instance, _)| *instance) else { return };
+            self.entries.remove(&first);
+        }
     }
 
     /// The dials that are due, each with its addresses, and the time of the next one. They count as running from now on.
