@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use common::{Counter, until_quiet, within};
+use common::{Counter, until, until_quiet, within};
 use rmi::{CallContext, Kind, Limits, Node, Peer, rmi_node};
 
 /// A door for threads.
@@ -212,6 +212,34 @@ async fn nested_waits_do_not_lock_up_on_one_thread() {
             assert_eq!(call.await.unwrap(), 6);
         }
         assert_eq!(stub.look_up("client").await.unwrap(), "client");
+        until_quiet(&[&server, &client]).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_the_plain_methods_that_wait_for_calls_there_are_no_more_than_may_be() {
+    within(async {
+        let limits = Limits::default().with_blocking_threads(1).with_waiting_threads(3);
+        let (server, _, client, of_client, stub) = pair(limits).await;
+        let mut waiting = Vec::new();
+        for n in 1..=3 {
+            waiting.push(stub.wait_for_ever().send());
+            of_client.begun.reaches(n).await;
+        }
+        // The call that one more makes is refused; the method itself runs on.
+        for _ in 0..10 {
+            assert_eq!(stub.wait_for_ever().await.unwrap(), Some(false));
+            assert_eq!(stub.nested(1).await.unwrap_err().kind(), Kind::Raised);
+        }
+        assert_eq!(of_client.begun.get(), 3);
+        assert_eq!(stub.quick_blocking().await.unwrap(), 1);
+        // A wait that has ended makes room for another.
+        drop(waiting.pop());
+        until("one waits no more", || server.snapshot().connections[0].running_calls == 2).await;
+        let another = stub.wait_for_ever().send();
+        of_client.begun.reaches(4).await;
+        drop((waiting, another));
         until_quiet(&[&server, &client]).await;
     })
     .await;
