@@ -82,6 +82,7 @@ impl Accounts {
 struct Store {
     running: Arc<AtomicUsize>,
     most_running: Arc<AtomicUsize>,
+    n_begun: Arc<AtomicUsize>,
     go_on: Arc<Notify>,
     is_open: Arc<(std::sync::Mutex<bool>, std::sync::Condvar)>,
     ended: Counter,
@@ -141,6 +142,7 @@ impl Store {
 
     #[rmi(skip)]
     fn runs(&self) -> Runs {
+        self.n_begun.fetch_add(1, Ordering::SeqCst);
         let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_running.fetch_max(running, Ordering::SeqCst);
         Runs(Arc::clone(&self.running))
@@ -419,6 +421,7 @@ async fn storm(node: &Node, store: &Store, method: &str, n: usize, cancels: bool
         // Of an earlier connection there may be methods that cannot be cancelled.
         let before = store.running.load(Ordering::SeqCst);
         store.most_running.store(before, Ordering::SeqCst);
+        let begun_before = store.n_begun.load(Ordering::SeqCst);
         let (stream, unread) = raw.into_parts();
         let (reader, mut writer) = stream.into_split();
         let n_answers = Counter::default();
@@ -431,8 +434,11 @@ async fn storm(node: &Node, store: &Store, method: &str, n: usize, cancels: bool
                     put_frame(&mut frames, frame_type::CANCEL, 0, before as u64, |_| {});
                 }
             }
-            // It reads its answers: nine of ten calls have one, for they are refused.
-            let all = n_answers.reaches(first.saturating_sub(AT_ONCE) * 9 / 10);
+            // It reads its answers before it goes on: a call is refused, or it runs.
+            let all = until("all but the last calls are taken", || {
+                let n_begun = store.n_begun.load(Ordering::SeqCst) - begun_before;
+                n_answers.get() + n_begun + AT_ONCE >= first
+            });
             let is_over = tokio::select! {
                 () = all => sent >= n || writer.write_all(&frames).await.is_err(),
                 _ = &mut reading => true,
@@ -442,14 +448,17 @@ async fn storm(node: &Node, store: &Store, method: &str, n: usize, cancels: bool
             }
             sent += AT_ONCE;
         }
-        let _ = writer.shutdown().await;
         if !reading.is_finished() {
+            if !cancels {
+                // The threads of the last ones may only just have begun.
+                until("as many run as may", || store.running.load(Ordering::SeqCst) >= before + FEW).await;
+            }
+            let _ = writer.shutdown().await;
             let _ = reading.await;
         }
         let most = store.most_running.load(Ordering::SeqCst);
         assert!(most <= before + FEW, "{most} ran at once, and before {before}");
     }
-    assert!(store.most_running.load(Ordering::SeqCst) >= FEW);
     n_connections
 }
 
@@ -470,6 +479,7 @@ async fn withstands(method: &str, cancels: bool) {
     let n_connections = storm(&node, &store, method, rounds(30_000, 1_000_000), cancels).await;
     let peak = HEAP.peak_usage() - before.heap;
     println!("{method}, cancels: {cancels}: {n_connections} connections, {peak} bytes more");
+    assert!(store.n_begun.load(Ordering::SeqCst) >= FEW, "nothing has run");
     store.open();
     until("the methods have ended", || store.running.load(Ordering::SeqCst) == 0).await;
     assert!(cancels || n_connections == 1, "{n_connections} connections");
