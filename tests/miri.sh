@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Looks for undefined behaviour in what the unit tests of the codec and of the tables do, with Miri of a nightly
-# toolchain (`rustup component add --toolchain nightly miri rust-src`). Takes many minutes; not a part of `.ci/run`.
+# toolchain (`rustup component add --toolchain nightly miri rust-src`). Takes a few minutes; not a part of `.ci/run`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

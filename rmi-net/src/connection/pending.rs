@@ -253,7 +253,8 @@ mod tests {
         let mut pending = Pending::default();
         let long = pending.next_id();
         pending.insert(long, call());
-        for _ in 0..10_000 {
+        // Fewer where Miri runs them, which is slow.
+        for _ in 0..if cfg!(miri) { 100 } else { 10_000 } {
             let id = pending.next_id();
             pending.insert(id, call());
             assert!(pending.end(id, outcome()).is_some());
@@ -278,7 +279,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn behaves_like_a_map(steps in proptest::collection::vec((0u8..4, 0usize..64), 1..400)) {
+        fn behaves_like_a_map(steps in proptest::collection::vec((0u8..4, 0usize..64), 1..if cfg!(miri) { 60 } else { 400 })) {
             let mut pending = Pending::default();
             let mut model: BTreeMap<u64, bool> = BTreeMap::new();
             let mut last = 0;
