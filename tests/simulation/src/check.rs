@@ -104,9 +104,7 @@ pub fn calm_calls_succeed(call: &Call, troubles: &[Trouble], is_tight: bool) -> 
         End::Answered(_) | End::Dropped => true,
         End::Failed(Kind::Raised, _) => matches!(call.what, Callable::Echo | Callable::Relay),
         End::Failed(Kind::Timeout | Kind::ExpiredOnArrival, _) => call.timeout.is_some() || call.is_nested(),
-        // A method does not wait for room in a queue that is full.
-        End::Failed(Kind::Overloaded, _) => is_tight || call.is_nested(),
-        End::Failed(Kind::Busy | Kind::RequestTooLarge | Kind::ResponseTooLarge, _) => is_tight,
+        End::Failed(Kind::Overloaded | Kind::Busy | Kind::RequestTooLarge | Kind::ResponseTooLarge, _) => is_tight,
         End::Failed(..) => false,
     };
     (!is_fine).then(|| Violation::of(promise, call, "it failed"))
@@ -119,16 +117,19 @@ pub fn goodbye_answers(call: &Call, troubles: &[Trouble]) -> Option<Violation> {
     let touches = |t: &&Trouble| t.concerns(call.caller.node, call.callee) && t.from <= *at && call.began <= t.until;
     let mut touching = troubles.iter().filter(touches).peekable();
     touching.peek()?;
-    // What has not ended after the grace is cancelled.
-    if !touching.all(|trouble| trouble.grace.is_some_and(|grace| *at < trouble.from + grace)) {
-        return None;
-    }
+    let graces: Option<Vec<Duration>> = touching.map(|trouble| Some(trouble.from + trouble.grace?)).collect();
+    // With another fault beside it nothing is promised.
+    let grace_is_over = graces?.iter().any(|over| *over <= *at + TICK);
     let End::Failed(kind, Class::MaybeExecuted) = end else { return None };
-    // Its own time was over.
-    if matches!(kind, Kind::Timeout) && (call.timeout.is_some() || call.is_nested()) {
-        return None;
-    }
-    Some(Violation::of(promise, call, "it does not know whether it has run"))
+    let is_fine = match kind {
+        // Its own time was over.
+        Kind::Timeout => call.timeout.is_some() || call.is_nested(),
+        // What has not ended after the grace is cancelled, and told by the node that did it.
+        Kind::Cancelled => grace_is_over && call.callee != call.caller.node,
+        Kind::LocalShutdown => grace_is_over,
+        _ => false,
+    };
+    (!is_fine).then(|| Violation::of(promise, call, "it does not know whether it has run"))
 }
 
 /// I9, where it can be told: calls of a serial service that went through one and the same stream, with no other there.
@@ -274,8 +275,14 @@ mod tests {
         let goodbye = |grace| trouble(1, None, Some(ms(grace)), 150, 10_000);
         let promise = "I14: a node that shuts down answers what it has accepted";
         assert_eq!(promises(std::slice::from_ref(&lost), &[goodbye(1000)]), [promise]);
-        // The grace was over, or something else was wrong too.
-        assert_eq!(promises(std::slice::from_ref(&lost), &[goodbye(50)]), [] as [&str; 0]);
+        // After the grace it is cancelled, and told.
+        assert_eq!(promises(std::slice::from_ref(&lost), &[goodbye(50)]), [promise]);
+        for kind in [Kind::Cancelled, Kind::LocalShutdown] {
+            let told = failed(kind, Class::MaybeExecuted, 1);
+            assert_eq!(promises(std::slice::from_ref(&told), &[goodbye(50)]), [] as [&str; 0]);
+            assert_eq!(promises(&[told], &[goodbye(56)]), [promise]);
+        }
+        // Something else was wrong too.
         assert_eq!(promises(&[lost], &[goodbye(1000), trouble(0, Some(1), None, 0, 1000)]), [] as [&str; 0]);
         let refused = failed(Kind::GoingAway, Class::NotExecuted, 0);
         assert_eq!(promises(&[refused], &[goodbye(1000)]), [] as [&str; 0]);

@@ -126,6 +126,9 @@ pub struct Trouble {
 }
 
 impl Trouble {
+    /// The end of one that has none yet.
+    pub const OPEN: Duration = Duration::MAX;
+
     /// Whether it concerns calls between these two.
     pub fn concerns(&self, a: usize, b: usize) -> bool {
         match self.with {
@@ -267,11 +270,30 @@ impl Ledger {
         self.books().troubles.push(trouble);
     }
 
+    /// What is wrong with a node, or with the link between two, has come to its end, and leaves nothing behind from
+    /// `until` on. What has ended before keeps the aftermath of its own.
+    pub fn over(&self, node: usize, with: Option<usize>, until: Duration) {
+        let is_it = |t: &&mut Trouble| (t.node, t.with) == (node, with) || (t.with, Some(t.node)) == (Some(node), with);
+        let mut books = self.books();
+        let open = books.troubles.iter_mut().filter(|trouble| trouble.until == Trouble::OPEN);
+        open.filter(is_it).for_each(|trouble| trouble.until = until);
+    }
+
+    /// Nothing is wrong any more.
+    pub fn all_over(&self, until: Duration) {
+        self.books().troubles.iter_mut().for_each(|trouble| trouble.until = trouble.until.min(until));
+    }
+
     /// What is left to do: calls that have not ended, and methods that run.
     pub fn open(&self) -> (usize, usize) {
         let books = self.books();
         let n_calls = books.calls.values().filter(|call| call.ends.is_empty()).count();
         (n_calls, books.running.values().sum())
+    }
+
+    /// How many calls were made, but for those that methods have made.
+    pub fn n_planned(&self) -> usize {
+        self.books().calls.values().filter(|call| !call.is_nested()).count()
     }
 
     /// All calls, ordered by nonce.

@@ -5,7 +5,7 @@
 //! `rmi-net`. What happens is written into a [`ledger`]. In the end everything is healed, the cluster has to come to
 //! rest, and the [`check`]s read the ledger.
 //!
-//! Two runs of a seed give the same trace. Therefore nothing here, and nothing in the nodes, may depend on the order of
+//! Two processes that run a seed give the same trace. Therefore nothing here, and nothing in the nodes, may depend on the order of
 //! a hash map, on the system's clock or on its chance. Methods that run on threads are not called for the same reason.
 //!
 //! ```sh

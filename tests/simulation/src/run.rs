@@ -16,18 +16,26 @@ use turmoil::Sim;
 use crate::check::{self, Violation};
 use crate::ledger::{Call, Ledger, Process, Trouble};
 use crate::net::{Conduct, SimulatedNet, host_name};
-use crate::plan::{CallPlan, Fault, Plan, Step};
+use crate::plan::{CallPlan, Fault, NONCES_PER_CALL, Plan, Step, What};
 use crate::service::{Handles, Journal, Probe, make};
 
 /// The port of every node.
 const PORT: u16 = 5000;
 /// How long a link may lead to nowhere after it was repaired: a stream that has lost bytes is noticed after 20 s.
 const AFTERMATH: Duration = Duration::from_secs(25);
+/// The same for a link that held back what it was given, but lost nothing.
+const AFTERMATH_OF_HOLD: Duration = Duration::from_secs(5);
+/// The same for a node that was started again: if its seeds are gone too it is found when the others dial next.
+const AFTERMATH_OF_RESTART: Duration = Duration::from_secs(30);
 /// How long a cluster may take to come to rest: 20 s until dead streams are noticed, 30 s until the next dial, and as
 /// much again where that one fails.
 const LONGEST_REST: Duration = Duration::from_secs(120);
 /// How long it has to stay at rest.
 const AT_REST: Duration = Duration::from_secs(3);
+/// How long the calls of a cluster at rest may take, all together.
+const LONGEST_CALM: Duration = Duration::from_secs(30);
+/// How long the calls have that meet the goodbye of a node: all the time that they need.
+const ENOUGH: Duration = Duration::from_secs(20);
 
 /// What came of a plan.
 #[derive(Debug)]
@@ -266,6 +274,7 @@ struct Cluster<'a> {
     sim: Sim<'a>,
     /// Pairs that have just dialled each other at once.
     dialled_anew: BTreeSet<(usize, usize)>,
+    healed_at: Duration,
     rest_after: Duration,
 }
 
@@ -300,7 +309,15 @@ impl<'a> Cluster<'a> {
             let seat = Arc::clone(seat);
             sim.host(host_name(seat.node), move || software(Arc::clone(&seat)));
         }
-        Self { plan, ledger, seats, sim, dialled_anew: BTreeSet::new(), rest_after: Duration::ZERO }
+        Self {
+            plan,
+            ledger,
+            seats,
+            sim,
+            dialled_anew: BTreeSet::new(),
+            healed_at: Duration::ZERO,
+            rest_after: Duration::ZERO,
+        }
     }
 
     fn carry_out(&mut self) -> Vec<Violation> {
@@ -323,8 +340,12 @@ impl<'a> Cluster<'a> {
             return vec![violation];
         }
         self.heal();
-        if let Err(violation) = self.rest() {
-            violations.push(violation);
+        violations.extend(self.rest(Duration::ZERO).err());
+        // Without faults the whole plan was calm.
+        let has_faults = self.plan.steps.iter().any(|(_, step)| matches!(step, Step::Fault(_)));
+        if violations.is_empty() && has_faults {
+            // By then streams that have lost bytes were noticed.
+            violations.extend(self.rest(AFTERMATH).and_then(|()| self.calm()).err());
         }
         violations
     }
@@ -349,7 +370,7 @@ impl<'a> Cluster<'a> {
 
     fn trouble(&self, node: usize, with: Option<usize>, time: Duration) {
         let from = self.now();
-        self.ledger.trouble(Trouble { node, with, grace: None, from, until: from + time });
+        self.ledger.trouble(Trouble { node, with, grace: None, from, until: from.saturating_add(time) });
     }
 
     fn fault(&mut self, fault: Fault) {
@@ -358,19 +379,25 @@ impl<'a> Cluster<'a> {
         let host = host_name;
         match fault {
             Fault::Cut { a, b } => {
-                self.trouble(a, Some(b), Duration::MAX / 2);
+                self.trouble(a, Some(b), Trouble::OPEN);
                 self.sim.partition(host(a), host(b));
             }
             Fault::CutOneWay { from, to } => {
-                self.trouble(from, Some(to), Duration::MAX / 2);
+                self.trouble(from, Some(to), Trouble::OPEN);
                 self.sim.partition_oneway(host(from), host(to));
             }
-            Fault::Repair { a, b } => self.sim.repair(host(a), host(b)),
+            Fault::Repair { a, b } => {
+                self.sim.repair(host(a), host(b));
+                self.ledger.over(a, Some(b), self.now() + AFTERMATH);
+            }
             Fault::Hold { a, b } => {
-                self.trouble(a, Some(b), Duration::MAX / 2);
+                self.trouble(a, Some(b), Trouble::OPEN);
                 self.sim.hold(host(a), host(b));
             }
-            Fault::Release { a, b } => self.sim.release(host(a), host(b)),
+            Fault::Release { a, b } => {
+                self.sim.release(host(a), host(b));
+                self.ledger.over(a, Some(b), self.now() + AFTERMATH_OF_HOLD);
+            }
             Fault::Latency { a, b, ms } => self.sim.set_link_latency(host(a), host(b), Duration::from_millis(ms)),
             Fault::Crash { node } => self.crash(node),
             Fault::PowerLoss { node } => {
@@ -384,7 +411,7 @@ impl<'a> Cluster<'a> {
             Fault::Goodbye { node, ms } => {
                 let grace = Duration::from_millis(ms);
                 let from = self.now();
-                let until = Duration::MAX / 2;
+                let until = Trouble::OPEN;
                 self.ledger.trouble(Trouble { node, with: None, grace: Some(grace), from, until });
                 self.seats[node].state().has_left = true;
                 self.seats[node].tell(Order::Leave(grace));
@@ -407,16 +434,18 @@ impl<'a> Cluster<'a> {
     }
 
     fn crash(&mut self, node: usize) {
-        self.trouble(node, None, Duration::MAX / 2);
+        self.trouble(node, None, Trouble::OPEN);
         self.seats[node].end();
         self.sim.crash(host_name(node));
         self.seats[node].state().is_dead = true;
     }
 
     fn restart(&mut self, node: usize) {
-        self.trouble(node, None, AFTERMATH);
         self.seats[node].end();
-        if std::mem::take(&mut self.seats[node].state().is_cut_off) {
+        let was_cut_off = std::mem::take(&mut self.seats[node].state().is_cut_off);
+        self.ledger.over(node, None, self.now() + AFTERMATH_OF_RESTART);
+        self.trouble(node, None, AFTERMATH_OF_RESTART);
+        if was_cut_off {
             for other in (0..self.plan.n_nodes).filter(|other| *other != node) {
                 self.sim.repair(host_name(node), host_name(other));
             }
@@ -428,6 +457,7 @@ impl<'a> Cluster<'a> {
     fn heal(&mut self) {
         self.ledger.set_outside(Some(self.now()));
         self.ledger.note(None, format_args!("heal"));
+        self.healed_at = self.now();
         for a in 0..self.plan.n_nodes {
             for b in a + 1..self.plan.n_nodes {
                 self.sim.repair(host_name(a), host_name(b));
@@ -447,9 +477,10 @@ impl<'a> Cluster<'a> {
         }
     }
 
-    /// Waits until the cluster is at rest, and stays so.
-    fn rest(&mut self) -> Result<(), Violation> {
-        let healed_at = self.now();
+    /// Waits until the cluster is at rest, and stays so, `after` its healing at the earliest.
+    fn rest(&mut self, after: Duration) -> Result<(), Violation> {
+        let healed_at = self.healed_at;
+        self.run_until(healed_at + after)?;
         loop {
             if let Err(violation) = self.is_at_rest() {
                 if self.now() > healed_at + LONGEST_REST {
@@ -458,14 +489,54 @@ impl<'a> Cluster<'a> {
                 self.run_until(self.now() + Duration::from_millis(100))?;
                 continue;
             }
-            self.rest_after = self.now() - healed_at;
+            let rest_after = self.now() - healed_at;
             self.ledger.note(None, format_args!("at rest"));
             self.run_until(self.now() + AT_REST)?;
             // A stream that has lost bytes before may be noticed only now: then it goes on.
             if self.is_at_rest().is_ok() {
+                if after.is_zero() {
+                    self.rest_after = rest_after;
+                }
                 return Ok(());
             }
         }
+    }
+
+    /// The cluster is at rest: from now on every call succeeds, and one that meets a goodbye is answered.
+    fn calm(&mut self) -> Result<(), Violation> {
+        self.ledger.set_outside(Some(self.now()));
+        self.ledger.note(None, format_args!("calm"));
+        self.ledger.all_over(self.now());
+        self.run_until(self.now() + self.plan.tick)?;
+        let n_before = self.ledger.n_planned();
+        let n_nodes = self.plan.n_nodes;
+        let pairs: Vec<_> =
+            (0..n_nodes).flat_map(|a| (0..n_nodes).map(move |b| (a, b))).filter(|(a, b)| a != b).collect();
+        let calm_calls = calm_calls(self.plan, &pairs);
+        let n_calls = calm_calls.len();
+        let mut calls = calm_calls.into_iter();
+        calls.by_ref().take(n_calls / 2).for_each(|call| self.seats[call.from].tell(Order::Call(call)));
+        self.run_until_calls_end(n_before + n_calls / 2)?;
+        let leaving = self.plan.seed as usize % n_nodes;
+        calls.for_each(|call| self.seats[call.from].tell(Order::Call(call)));
+        // While requests, methods and answers are on their way.
+        self.run_until(self.now() + self.plan.latency.1 * 2)?;
+        self.fault(Fault::Goodbye { node: leaving, ms: ENOUGH.as_millis() as u64 });
+        self.run_until_calls_end(n_before + n_calls)
+    }
+
+    /// Waits until so many calls were made, and all have ended.
+    fn run_until_calls_end(&mut self, n: usize) -> Result<(), Violation> {
+        let by = self.now() + LONGEST_CALM;
+        while (self.ledger.n_planned(), self.ledger.open()) != (n, (0, 0)) {
+            if self.now() > by {
+                let (n_made, open) = (self.ledger.n_planned(), self.ledger.open());
+                let details = format!("{n_made} of {n} were made, {open:?} calls and methods are under way");
+                return Err(Violation::new("calls of a cluster at rest are made and end", details));
+            }
+            self.run_until(self.now() + Duration::from_millis(50))?;
+        }
+        Ok(())
     }
 
     /// Whether every pair has one connection, and nothing is left of any call.
@@ -490,10 +561,13 @@ impl<'a> Cluster<'a> {
             let Some((node, runtime)) = seat.live() else { continue };
             let snapshot = node.snapshot();
             let is_idle = |c: &rmi::ConnectionSnapshot| {
-                (c.pending_calls, c.running_calls, c.queued_bytes, c.takes_calls) == (0, 0, 0, true)
+                let calls = (c.pending_calls, c.waiting_calls, c.running_calls, c.methods.len());
+                (calls, c.memory, c.queued_bytes, c.takes_calls) == ((0, 0, 0, 0), 0, 0, true)
             };
+            let threads = (snapshot.blocking_threads, snapshot.compute_threads, snapshot.waiting_threads);
+            let is_quiet = (snapshot.running_calls, snapshot.memory, threads) == (0, 0, (0, 0, 0));
             let n_others = self.seats.len() - 1;
-            if snapshot.connections.len() != n_others || !snapshot.connections.iter().all(is_idle) {
+            if !is_quiet || snapshot.connections.len() != n_others || !snapshot.connections.iter().all(is_idle) {
                 return Err(Violation::new(accounts, format!("n{}: {snapshot:?}", seat.node)));
             }
             // One that knocks, one for the listener, and three for each connection.
@@ -528,6 +602,24 @@ impl<'a> Cluster<'a> {
             )),
         }
     }
+}
+
+/// Two calls in each direction between all nodes: one half first, the other after it.
+fn calm_calls(plan: &Plan, pairs: &[(usize, usize)]) -> Vec<CallPlan> {
+    let planned =
+        plan.steps.iter().filter_map(|(_, step)| if let Step::Call(call) = step { Some(call.nonce) } else { None });
+    let first = planned.max().unwrap_or(0) / NONCES_PER_CALL + 1;
+    let call = |(n, (from, to)): (usize, &(usize, usize))| {
+        let what = match n % 4 {
+            0 => What::Relay { ms: 3, path: vec![*from, *to] },
+            1 => What::Journal { ms: 5, request: 20_000 },
+            2 => What::Echo { ms: 0, request: 70_000, answer: 90_000 },
+            _ => What::Echo { ms: 100, request: 10, answer: 10 },
+        };
+        let nonce = (first + n as u64) * NONCES_PER_CALL;
+        CallPlan { nonce, from: *from, to: *to, what, timeout: None, dropped_after: None, no_cancel: false }
+    };
+    pairs.iter().chain(pairs).enumerate().map(call).collect()
 }
 
 impl Drop for Cluster<'_> {

@@ -1,5 +1,7 @@
 //! Every promise about calls holds in clusters with faults, made from seeds; and a seed always gives the same run.
 
+use std::process::Command;
+
 use rmi_simulation::replay_command;
 use rmi_simulation::run::run_seed;
 
@@ -31,10 +33,16 @@ fn promises_hold_in_scenarios_from_seeds() {
 
 #[test]
 fn a_seed_gives_the_same_run_twice() {
+    // As the command does it that replays one: the order in which a runtime drops its tasks, where a node crashes, depends
+    // on how many tasks the process had before.
+    let trace = |seed: u32| {
+        let run = Command::new(env!("CARGO_BIN_EXE_rmi-simulation")).arg(seed.to_string()).output().expect("it runs");
+        assert!(run.status.success(), "seed {seed}: {}", String::from_utf8_lossy(&run.stdout));
+        String::from_utf8(run.stdout).expect("the trace is text")
+    };
     for seed in [1, 4, 5, 27, 41, 109] {
-        let (one, two) = (run_seed(seed), run_seed(seed));
-        let differs = one.lines.iter().zip(&two.lines).find(|(one, two)| one != two);
-        assert_eq!(one.fingerprint, two.fingerprint, "seed {seed}: {differs:?}");
-        assert!(one.lines.len() > 100 && one.lines == two.lines);
+        let (one, two) = (trace(seed), trace(seed));
+        let differs = one.lines().zip(two.lines()).find(|(one, two)| one != two);
+        assert!(one == two && one.lines().count() > 100, "seed {seed}: {differs:?}");
     }
 }
