@@ -259,11 +259,11 @@ fn a_call_that_is_dropped_at_any_point_leaves_nothing_behind() {
             before.are_back(KEPT_BY_LINK).await;
             println!("before: {before:?}, after: {:?}", Accounts::now());
             // All places are free.
-            let calls: Vec<_> = (0..FEW).map(|_| two.stub.wait().send()).collect();
+            let calls: Vec<_> = (0..FEW).map(|_| tokio::spawn(two.stub.wait().into_future())).collect();
             until("all of them run", || two.stores[1].running.load(Ordering::SeqCst) == FEW).await;
             two.stores[1].go_on.notify_waiters();
             for call in calls {
-                call.await.unwrap();
+                call.await.unwrap().unwrap();
             }
             for node in two.nodes {
                 node.shutdown(Duration::from_secs(1)).await;

@@ -95,7 +95,8 @@ impl<T, E> Invocation<T, E> {
 
     /// Sends the request now, and gives back the future of the answer.
     ///
-    /// So several calls can be under way before the first is awaited. Dropping the future cancels the call.
+    /// So several calls can be under way before the first is awaited. Dropping the future cancels the call. A call that
+    /// cannot leave at once, for there is no connection or no room on it, leaves when the future is awaited.
     pub fn send(self) -> InvocationFuture<T, E> {
         let mut future = self.into_unsent();
         future.call.start();

@@ -143,6 +143,23 @@ async fn callers_wait_at_the_limit_of_calls_and_then_are_overloaded() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_was_sent_and_is_not_awaited_holds_up_no_other() {
+    within(async {
+        let pair = Pair::with_limits(Limits::default().with_calls_per_peer(1)).await;
+        let running = pair.stub.wait().send();
+        pair.faulty.runs.reaches(1).await;
+        let sent = pair.stub.fine().send();
+        let awaited = tokio::spawn(pair.stub.fine().into_future());
+        pair.faulty.gate.add_permits(1);
+        running.await.unwrap();
+        awaited.await.unwrap().unwrap();
+        sent.await.unwrap();
+        until_quiet(&[&pair.client, &pair.server]).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_that_did_not_leave_entirely_did_not_run() {
     within(async {
         // Nothing beyond the first window goes out.

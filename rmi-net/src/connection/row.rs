@@ -3,6 +3,9 @@
 //! Only the first of the row is woken, and it keeps its place until it has gone out or is given up. So a call that finds
 //! too little room is not overtaken by the ones behind it, and calls of a serial service leave in their order.
 //!
+//! A call that nobody polls (it was sent, and is not awaited yet) cannot go out, and holds nobody up: the ones behind it
+//! pass.
+//!
 //! What a running method needs goes before the rest, which may wait until that method has ended.
 
 use std::collections::BTreeMap;
@@ -30,7 +33,7 @@ impl Row {
 
     /// Whether a call that comes now has others before it.
     pub(super) fn is_before(&self, is_nested: bool) -> bool {
-        self.places.keys().next().is_some_and(|first| !is_nested || !first.is_behind_methods)
+        self.polled().next().is_some_and(|(first, _)| !is_nested || !first.is_behind_methods)
     }
 
     /// Takes the last place, of those of running methods if it is made by one.
@@ -47,7 +50,7 @@ impl Row {
     }
 
     pub(super) fn is_first(&self, place: Place) -> bool {
-        self.places.first_key_value().is_some_and(|(first, _)| *first == place)
+        self.polled().next().is_none_or(|(first, _)| place <= *first)
     }
 
     /// Waits on: the waker is kept.
@@ -62,13 +65,17 @@ impl Row {
     /// The waker of the first, to be woken when the lock is given back.
     #[must_use = "it has to be woken"]
     pub(super) fn first(&self) -> Option<Waker> {
-        self.places.first_key_value().and_then(|(_, waker)| waker.clone())
+        self.polled().next().map(|(_, waker)| waker.clone())
     }
 
     /// The wakers of all.
     #[must_use = "they have to be woken"]
     pub(super) fn all(&self) -> Vec<Waker> {
-        self.places.values().flatten().cloned().collect()
+        self.polled().map(|(_, waker)| waker.clone()).collect()
+    }
+
+    fn polled(&self) -> impl Iterator<Item = (&Place, &Waker)> {
+        self.places.iter().filter_map(|(place, waker)| Some((place, waker.as_ref()?)))
     }
 }
 
@@ -112,12 +119,29 @@ mod tests {
         let mut row = Row::default();
         assert!(!row.is_before(false) && !row.is_before(true));
         let (other, nested, next) = (row.join(false), row.join(true), row.join(true));
+        for place in [other, nested, next] {
+            row.wait(place, Waker::noop());
+        }
         assert!(row.is_before(false) && row.is_before(true));
         for place in [nested, next, other] {
             assert!(row.is_first(place));
             row.leave(place);
         }
-        row.join(false);
+        let last = row.join(false);
+        row.wait(last, Waker::noop());
         assert!(row.is_before(false) && !row.is_before(true));
+    }
+
+    #[test]
+    fn who_is_not_polled_holds_nobody_up() {
+        let mut row = Row::default();
+        let (unpolled, polled) = (row.join(false), row.join(false));
+        assert!(!row.is_before(false) && row.first().is_none());
+        row.wait(polled, Waker::noop());
+        assert!(row.is_first(polled) && row.first().is_some());
+        // It has its place before the others all the same.
+        assert!(row.is_first(unpolled));
+        row.wait(unpolled, Waker::noop());
+        assert!(!row.is_first(polled));
     }
 }
