@@ -263,8 +263,15 @@ async fn calls_that_wait_on_a_cut_connection_tell_the_truth() {
                 .collect();
             let mut n_under_way = None;
             if round % 2 == 1 {
-                until("the sockets are full", || client.snapshot().connections[0].queued_bytes > 1 << 20).await;
-                n_under_way = Some(client.snapshot().connections[0].pending_calls);
+                let (mut last, mut n_same) = ((0, 0), 0);
+                until("the sockets are full, and nothing moves any more", || {
+                    let now = client.snapshot().connections[0].clone();
+                    let now = (now.pending_calls, now.queued_bytes);
+                    n_same = if now == std::mem::replace(&mut last, now) { n_same + 1 } else { 0 };
+                    now.1 > 1 << 20 && n_same >= 100
+                })
+                .await;
+                n_under_way = Some(last.0);
                 proxy.reset();
             }
             let begun = Instant::now();

@@ -273,7 +273,7 @@ fn a_call_that_is_dropped_at_any_point_leaves_nothing_behind() {
         for limits in [Limits::default(), Limits::default().with_calls_per_peer(FEW).with_queue_bytes(128 << 10)] {
             start_and_drop(&limits, 500).await;
             let before = Accounts::now();
-            start_and_drop(&limits, rounds(3_000, 10_000)).await;
+            start_and_drop(&limits, rounds(1_200, 10_000)).await;
             // Without the nodes all is gone.
             before.are_back(KEPT).await;
         }
@@ -476,7 +476,7 @@ async fn withstands(method: &str, cancels: bool) {
     *store.is_open.0.lock().unwrap() = false;
     let before = Accounts::now();
     HEAP.reset_peak_usage();
-    let n_connections = storm(&node, &store, method, rounds(30_000, 1_000_000), cancels).await;
+    let n_connections = storm(&node, &store, method, rounds(15_000, 1_000_000), cancels).await;
     let peak = HEAP.peak_usage() - before.heap;
     println!("{method}, cancels: {cancels}: {n_connections} connections, {peak} bytes more");
     assert!(store.n_begun.load(Ordering::SeqCst) >= FEW, "nothing has run");

@@ -184,7 +184,7 @@ async fn flood_both_ways(limits: &Limits, n_small: usize, n_large: usize) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn both_ends_flood_each_other_and_every_call_is_answered() {
     for _ in 0..rounds(2, 100) {
-        flood_both_ways(&of_64(), rounds(1_000, 20_000), rounds(50, 1_000)).await;
+        flood_both_ways(&of_64(), rounds(400, 20_000), rounds(20, 1_000)).await;
     }
 }
 
@@ -192,13 +192,13 @@ async fn both_ends_flood_each_other_and_every_call_is_answered() {
 async fn both_ends_flood_each_other_through_queues_that_are_always_full() {
     let tight = of_64().with_calls_per_peer(16).with_queue_frames(2).with_queue_bytes(64 << 10).with_window(64 << 10);
     for _ in 0..rounds(2, 50) {
-        flood_both_ways(&tight, rounds(500, 10_000), rounds(50, 1_000)).await;
+        flood_both_ways(&tight, rounds(200, 10_000), rounds(20, 1_000)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_more_calls_at_once_than_there_is_room_for_the_rest_is_refused_at_once() {
-    let n = rounds(5_000, 20_000);
+    let n = rounds(2_500, 20_000);
     for _ in 0..rounds(2, 20) {
         within(async {
             let nodes = nodes(2, &of_64()).await;
@@ -255,7 +255,7 @@ async fn calls_that_call_back_go_64_deep() {
     within(async {
         let nodes = nodes(2, &Limits::default()).await;
         let [stub, back] = stubs(&nodes).await;
-        for _ in 0..rounds(5, 200) {
+        for _ in 0..rounds(3, 200) {
             for stub in [&stub, &back] {
                 assert_eq!(stub.deeper(64).await.unwrap(), None);
                 assert_eq!(stub.deeper_blocking(64).await.unwrap(), None);
@@ -274,7 +274,7 @@ async fn calls_go_round_a_ring_of_five() {
         for (node, _) in &nodes {
             let stub = UnderStub::new(node.peer(next_in_ring(node.name())).await.unwrap());
             tasks.spawn(async move {
-                for _ in 0..rounds(5, 200) {
+                for _ in 0..rounds(3, 200) {
                     assert_eq!(stub.onward(12).await.unwrap(), None);
                     assert_eq!(stub.onward_blocking(12).await.unwrap(), None);
                 }

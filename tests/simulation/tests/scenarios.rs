@@ -9,7 +9,7 @@ use rmi_simulation::run::run_seed;
 const SEEDS: &str = include_str!("../seeds.txt");
 
 /// As many as are bearable without optimisation; `.ci/run` runs hundreds with it.
-const FEW: u64 = 20;
+const FEW: u64 = 8;
 
 fn check(seeds: impl IntoIterator<Item = u64>) {
     let mut all = Vec::new();
@@ -40,7 +40,7 @@ fn a_seed_gives_the_same_run_twice() {
         assert!(run.status.success(), "seed {seed}: {}", String::from_utf8_lossy(&run.stdout));
         String::from_utf8(run.stdout).expect("the trace is text")
     };
-    for seed in [1, 4, 5, 27, 41, 109] {
+    for seed in [4, 27, 109] {
         let (one, two) = (trace(seed), trace(seed));
         let differs = one.lines().zip(two.lines()).find(|(one, two)| one != two);
         assert!(one == two && one.lines().count() > 100, "seed {seed}: {differs:?}");
