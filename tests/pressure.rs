@@ -232,7 +232,8 @@ async fn a_call_without_room_is_refused_before_it_waits() {
     within(async {
         let nodes = nodes(2, &of_64().with_waiting_calls(3)).await;
         let [stub, _] = stubs(&nodes).await;
-        let in_flight: Vec<_> = (0..64).map(|_| stub.wait().send()).collect();
+        // Tasks, for the queue may be full before the last one is in it.
+        let in_flight: Vec<_> = (0..64).map(|_| tokio::spawn(stub.wait().into_future())).collect();
         nodes[1].1.begun.reaches(64).await;
         let waiting: Vec<_> = (0..3).map(|_| stub.wait().send()).collect();
         for _ in 0..10 {
@@ -242,7 +243,10 @@ async fn a_call_without_room_is_refused_before_it_waits() {
             assert_eq!(error.kind(), Kind::Overloaded, "{error:?}");
         }
         nodes[1].1.gate.close();
-        for call in in_flight.into_iter().chain(waiting) {
+        for call in in_flight {
+            call.await.unwrap().unwrap();
+        }
+        for call in waiting {
             call.await.unwrap();
         }
         all_quiet(&nodes).await;
