@@ -335,7 +335,10 @@ async fn a_timeout_goes_down_the_tree() {
         let b = stub(&nodes[0], "b").await;
         let error =
             b.wait_far(vec!["c".into(), "d".into()]).with_timeout(Duration::from_millis(200)).await.unwrap_err();
-        assert_eq!((error.kind(), error.class()), (Kind::Timeout, Class::MaybeExecuted), "{error:?}");
+        // Where this side is late to look at its clock, the method can be here first with the end of its own call.
+        let is_timeout = (error.kind(), error.class()) == (Kind::Timeout, Class::MaybeExecuted);
+        let is_theirs = error.kind() == Kind::Raised && format!("{error:?}").contains("no answer came in time");
+        assert!(is_timeout || is_theirs, "{error:?}");
         for waiter in &waiters[1..] {
             waiter.dropped.reaches(1).await;
             assert_eq!(waiter.ended.get(), 0);

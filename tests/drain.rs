@@ -364,6 +364,7 @@ async fn a_drain_is_announced_twice_and_lets_what_crosses_run() {
     within(async {
         let (server, counting) = node("server", &[]).await;
         let mut raw = Raw::connect(&host_port(&server), "raw", PeerLimits::default()).await;
+        until("the node has taken it in", || !server.snapshot().connections.is_empty()).await;
         let run = [&[0x91, 0xac][..], b"Counting.run"].concat();
         let shutdown = tokio::spawn(server.shutdown(Duration::from_secs(20)).into_future());
         let (_, payload) = raw.frame_of(frame_type::GOAWAY).await;
