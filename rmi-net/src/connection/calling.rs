@@ -73,8 +73,9 @@ impl Connection {
         detour: Weak<impl Detour>,
     ) -> Started {
         let is_nested = request.scope.is_some() && !mutant::is(Mutant::NestedCallsWait);
-        if (is_nested && !self.has_place(state)) || state.row.len() >= self.limits.waiting_calls() {
-            return overloaded(state, is_nested && !self.has_place(state));
+        let lacks_place = is_nested && !self.has_place(state);
+        if lacks_place || state.row.len() >= self.limits.waiting_calls() {
+            return overloaded(state, lacks_place);
         }
         let place = PlaceInRow { connection: Arc::clone(self), place: state.row.join(is_nested) };
         self.n_in_row.fetch_add(1, Ordering::Relaxed);
