@@ -117,7 +117,9 @@ limits! {
     /// The calls and answers that wait to be sent to one peer: 16,384. Further ones wait for room. Mostly the calls in
     /// flight are fewer.
     queue_frames, with_queue_frames, 1;
-    /// The bytes that wait to be sent to one peer: 4 MiB. Calls and answers wait for room. A single message may be larger.
+    /// The bytes that wait to be sent to one peer: 4 MiB. Calls and answers wait for room. A quarter is for messages up to
+    /// 64 KiB, so they never wait for larger ones; a single large request or answer may be larger than all of it. Further
+    /// large requests stay with their callers, and do not count.
     queue_bytes, with_queue_bytes, 65_536;
     /// The memory that the requests of one peer may hold until their methods have ended: 64 MiB.
     memory_per_peer, with_memory_per_peer, 65_536;

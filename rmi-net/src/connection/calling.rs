@@ -122,7 +122,7 @@ impl Connection {
     }
 
     fn has_room(&self, state: &State, n_bytes: usize) -> bool {
-        let has_room = mutant::is(Mutant::UnboundedQueue) || state.outgoing.has_room(n_bytes, &self.limits);
+        let has_room = mutant::is(Mutant::UnboundedQueue) || state.outgoing.has_room_for_request(n_bytes);
         has_room && self.has_place(state)
     }
 

@@ -226,7 +226,7 @@ impl Connection {
         let opened = clock.now();
         let connection = Arc::new_cyclic(|weak| Self {
             state: Mutex::new(State {
-                outgoing: Outgoing::new(peer.limits.window, peer.limits.reassembly),
+                outgoing: Outgoing::new(&limits, peer.limits.window, peer.limits.reassembly),
                 pending: Pending::default(),
                 row: Row::default(),
                 one_way: Default::default(),
@@ -393,7 +393,7 @@ impl Connection {
                 };
                 told.extend(state.pending.end(id, Err(reason.error(class))));
             }
-            state.outgoing = Outgoing::new(0, 0);
+            state.outgoing = Outgoing::new(&self.limits, 0, 0);
             state.one_way.clear();
             state.held_cancels.clear();
             state.ended = Some(reason);

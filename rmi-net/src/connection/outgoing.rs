@@ -3,6 +3,11 @@
 //! Pure state: the writer takes bytes out, everybody else puts frames in. Small frames (calls, answers, cancels, pings)
 //! stand in one buffer and leave in the order in which they came, so a cancel never overtakes its request. Messages
 //! above [`MAX_PAYLOAD`] leave in parts, one part of each in turn, as far as the peer's credit goes.
+//!
+//! What waits is bounded, and nothing small waits for what is large: a quarter of the queue is for small frames alone.
+//! Of large requests and of large answers one each goes in, however large it is. A large request whose body finds no
+//! room takes its place in the order all the same: its opening leaves at once. Its body is held back, for its caller and
+//! not as part of the queue, until those before it have left.
 
 use std::collections::VecDeque;
 
@@ -10,7 +15,6 @@ use bytes::{Buf, Bytes, BytesMut};
 use rmi_core::frame::{FrameHeader, HEADER_LEN, MAX_OPENING, MAX_PAYLOAD, MIN_PART, frame_flag, frame_type, put_frame};
 
 use crate::limits::Limits;
-
 use crate::mutant::{self, Mutant};
 
 /// Most parts that leave in one write: small frames wait for no more than that.
@@ -44,29 +48,45 @@ pub(super) struct Outgoing {
     base: u64,
     /// Small frames, and bytes, that were taken out by the last [`fill`](Self::fill) and are not known to be written.
     n_in_hand: usize,
-    in_hand: u64,
+    in_hand: InHand,
     bulk: VecDeque<Bulk>,
-    bulk_left: u64,
+    /// What is left of the large requests and of the large answers.
+    bulk_left: [u64; 2],
+    /// Bodies of large requests for which there was no room.
+    held_back: VecDeque<Bulk>,
     credit: u64,
     /// Totals of the messages that are begun.
     begun: u64,
     reassembly: u64,
+    /// How much may wait.
+    most_frames: usize,
+    most_bytes: u64,
+}
+
+/// Bytes that were taken out and are not known to be written.
+#[derive(Debug, Default)]
+struct InHand {
+    small: u64,
+    parts: u64,
 }
 
 impl Outgoing {
-    /// A queue to a peer that gives this much credit at first and puts this much together.
-    pub(super) fn new(credit: u64, reassembly: u64) -> Self {
+    /// A queue within these limits, to a peer that gives this much credit at first and puts this much together.
+    pub(super) fn new(limits: &Limits, credit: u64, reassembly: u64) -> Self {
         Self {
             small: BytesMut::new(),
             n_small: 0,
             base: 0,
             n_in_hand: 0,
-            in_hand: 0,
+            in_hand: InHand::default(),
             bulk: VecDeque::new(),
-            bulk_left: 0,
+            bulk_left: [0; 2],
+            held_back: VecDeque::new(),
             credit,
             begun: 0,
             reassembly,
+            most_frames: limits.queue_frames(),
+            most_bytes: limits.queue_bytes() as u64,
         }
     }
 
@@ -108,9 +128,13 @@ impl Outgoing {
             take(&mut rest, MAX_OPENING, |bytes| out.extend_from_slice(&bytes));
         });
         let (n_left, total) = ((total - MAX_OPENING) as u64, total as u64);
-        self.bulk_left += n_left;
         let is_response = frame_type == frame_type::RESPONSE;
-        self.bulk.push_back(Bulk { id, is_response, rest, n_left, total, is_begun: false });
+        let bulk = Bulk { id, is_response, rest, n_left, total, is_begun: false };
+        if is_response || self.held_back.is_empty() && self.has_room_for_large(n_left, false) {
+            self.admit(bulk);
+        } else {
+            self.held_back.push_back(bulk);
+        }
         (place, true)
     }
 
@@ -137,10 +161,29 @@ impl Outgoing {
     /// The same for a message that the peer goes on to put together until it is told: so many bytes of what it can put
     /// together are to be [released](Self::release) then. `None` if nothing was left.
     pub(super) fn cut_bulk(&mut self, id: u64, is_response: bool) -> Option<u64> {
-        let idx = self.bulk.iter().position(|bulk| bulk.id == id && bulk.is_response == is_response)?;
+        let is_it = |bulk: &Bulk| bulk.id == id && bulk.is_response == is_response;
+        if let Some(idx) = self.held_back.iter().position(is_it) {
+            self.held_back.remove(idx);
+            return Some(0);
+        }
+        let idx = self.bulk.iter().position(is_it)?;
         let bulk = self.bulk.remove(idx)?;
-        self.bulk_left -= bulk.n_left;
+        self.bulk_left[usize::from(is_response)] -= bulk.n_left;
+        self.admit_held_back();
         Some(if bulk.is_begun { bulk.total } else { 0 })
+    }
+
+    fn admit(&mut self, bulk: Bulk) {
+        self.bulk_left[usize::from(bulk.is_response)] += bulk.n_left;
+        self.bulk.push_back(bulk);
+    }
+
+    /// Takes in the bodies for which there is room by now.
+    fn admit_held_back(&mut self) {
+        while self.held_back.front().is_some_and(|bulk| self.has_room_for_large(bulk.n_left, false)) {
+            let Some(bulk) = self.held_back.pop_front() else { return };
+            self.admit(bulk);
+        }
     }
 
     /// The peer does not put a message together any more.
@@ -155,26 +198,51 @@ impl Outgoing {
 
     /// Bytes that wait, or are being written.
     pub(super) fn n_bytes(&self) -> u64 {
-        self.small.len() as u64 + self.bulk_left + self.in_hand
+        self.n_small_bytes() + self.bulk_left.iter().sum::<u64>() + self.in_hand.small + self.in_hand.parts
     }
 
     /// Small frames and large messages that wait, or are being written.
-    pub(super) fn n_frames(&self) -> usize {
+    fn n_frames(&self) -> usize {
         self.n_small + self.n_in_hand + self.bulk.len()
     }
 
-    /// Whether a call or an answer of this size may be added. A single one may be larger than all that may wait.
-    pub(super) fn has_room(&self, n_bytes: usize, limits: &Limits) -> bool {
-        let queued = self.n_bytes();
-        queued == 0 || self.n_frames() < limits.queue_frames() && queued + n_bytes as u64 <= limits.queue_bytes() as u64
+    /// Whether an answer of this size may be added.
+    pub(super) fn has_room_for_answer(&self, n_bytes: usize) -> bool {
+        match n_bytes {
+            ..=MAX_PAYLOAD => self.has_room_for_small(n_bytes),
+            _ => self.has_room_for_small(MAX_OPENING) && self.has_room_for_large(n_bytes as u64, true),
+        }
+    }
+
+    /// Whether a request of this size may be added. The body of a large one waits apart if it has to.
+    pub(super) fn has_room_for_request(&self, n_bytes: usize) -> bool {
+        self.has_room_for_small(if n_bytes <= MAX_PAYLOAD { n_bytes } else { MAX_OPENING })
+    }
+
+    /// A single one may be larger than its share.
+    fn has_room_for_small(&self, n_bytes: usize) -> bool {
+        let (n_frames, bytes) = (self.n_small + self.n_in_hand, self.n_small_bytes() + self.in_hand.small);
+        let n_bytes = n_bytes as u64;
+        n_frames == 0
+            || n_frames < self.most_frames / 4 && bytes + n_bytes <= self.most_bytes / 4
+            || self.n_frames() < self.most_frames && self.n_bytes() + n_bytes <= self.most_bytes
+    }
+
+    /// A single one may be larger than all that may wait.
+    fn has_room_for_large(&self, n_bytes: u64, is_response: bool) -> bool {
+        let leaves_a_quarter = self.n_frames() < self.most_frames - self.most_frames / 4
+            && self.n_bytes() + n_bytes <= self.most_bytes - self.most_bytes / 4;
+        self.bulk_left[usize::from(is_response)] == 0 || leaves_a_quarter
     }
 
     /// So many of the bytes that were taken out are written.
-    pub(super) fn written(&mut self, n: usize) {
-        self.in_hand = self.in_hand.saturating_sub(n as u64);
-        if self.in_hand == 0 {
+    pub(super) fn written(&mut self, n_small: usize, n_parts: usize) {
+        self.in_hand.small = self.in_hand.small.saturating_sub(n_small as u64);
+        self.in_hand.parts = self.in_hand.parts.saturating_sub(n_parts as u64);
+        if self.in_hand.small == 0 {
             self.n_in_hand = 0;
         }
+        self.admit_held_back();
     }
 
     /// Bytes of small frames that wait.
@@ -189,19 +257,19 @@ impl Outgoing {
 
     /// Whether a large message waits, in whole or in part.
     pub(super) fn has_bulk(&self) -> bool {
-        !self.bulk.is_empty()
+        !self.bulk.is_empty() || !self.held_back.is_empty()
     }
 
     /// Whether nothing waits at all.
     pub(super) fn is_empty(&self) -> bool {
-        self.small.is_empty() && self.bulk.is_empty()
+        self.small.is_empty() && !self.has_bulk()
     }
 
     /// Moves the small frames to `head` and the next parts to `tail`. What was taken out before must be written.
     pub(super) fn fill(&mut self, head: &mut BytesMut, tail: &mut VecDeque<Bytes>, finished: &mut Vec<Finished>) {
         self.base += self.small.len() as u64;
         self.n_in_hand = std::mem::take(&mut self.n_small);
-        self.in_hand = self.small.len() as u64;
+        self.in_hand = InHand { small: self.small.len() as u64, parts: 0 };
         std::mem::swap(head, &mut self.small);
         self.small.clear();
         let n_parts = if mutant::is(Mutant::GiantMessageInOneGo) { usize::MAX } else { PARTS_PER_WRITE };
@@ -216,9 +284,9 @@ impl Outgoing {
                 self.begun += bulk.total;
             }
             bulk.n_left -= len as u64;
-            self.bulk_left -= len as u64;
+            self.bulk_left[usize::from(bulk.is_response)] -= len as u64;
             self.credit -= len as u64;
-            self.in_hand += (HEADER_LEN + len) as u64;
+            self.in_hand.parts += (HEADER_LEN + len) as u64;
             let flags = if bulk.n_left > 0 { frame_flag::MORE } else { 0 }
                 | if bulk.is_response { frame_flag::RESPONSE } else { 0 };
             let header = FrameHeader::new(frame_type::PART, bulk.id, len).with_flags(flags);
@@ -278,6 +346,10 @@ mod tests {
         headers
     }
 
+    fn new(credit: u64, reassembly: u64) -> Outgoing {
+        Outgoing::new(&Limits::default(), credit, reassembly)
+    }
+
     fn fill(out: &mut Outgoing) -> (BytesMut, Vec<FrameHeader>, Vec<Finished>) {
         let (mut head, mut tail, mut finished) = Default::default();
         out.fill(&mut head, &mut tail, &mut finished);
@@ -290,7 +362,7 @@ mod tests {
 
     #[test]
     fn a_message_that_fits_is_one_frame() {
-        let mut out = Outgoing::new(0, 0);
+        let mut out = new(0, 0);
         let ((start, end), in_parts) = out.push_message(frame_type::REQUEST, 0, 1, message(MAX_PAYLOAD), &[]);
         assert_eq!((start, end, in_parts), (0, (MAX_PAYLOAD + HEADER_LEN) as u64, false));
         assert!(out.push_message(frame_type::REQUEST, 0, 2, message(MAX_PAYLOAD + 1), &[]).1);
@@ -298,7 +370,7 @@ mod tests {
 
     #[test]
     fn large_messages_take_turns_and_small_frames_go_first() {
-        let mut out = Outgoing::new(u64::MAX, u64::MAX);
+        let mut out = new(u64::MAX, u64::MAX);
         for id in [1, 2] {
             out.push_message(frame_type::REQUEST, 0, id, message(10), &[Bytes::from(vec![1; 200 * KIB])]);
         }
@@ -315,7 +387,7 @@ mod tests {
 
     #[test]
     fn parts_wait_for_credit_and_are_never_tiny() {
-        let mut out = Outgoing::new(70 * KIB as u64, u64::MAX);
+        let mut out = new(70 * KIB as u64, u64::MAX);
         out.push_message(frame_type::RESPONSE, 0, 1, message(200 * KIB), &[]);
         let (_, parts, _) = fill(&mut out);
         assert_eq!(parts.iter().map(|part| part.payload_len).collect::<Vec<_>>(), [64 * KIB, 6 * KIB]);
@@ -328,7 +400,7 @@ mod tests {
 
     #[test]
     fn messages_that_the_peer_could_not_put_together_wait_for_their_turn() {
-        let mut out = Outgoing::new(u64::MAX, 300 * KIB as u64);
+        let mut out = new(u64::MAX, 300 * KIB as u64);
         for id in [1, 2] {
             out.push_message(frame_type::REQUEST, 0, id, message(200 * KIB), &[]);
         }
@@ -345,38 +417,77 @@ mod tests {
     #[test]
     fn there_is_room_until_as_much_waits_or_is_being_written_as_may() {
         let limits = Limits::default().with_queue_frames(3).with_queue_bytes(256 * KIB);
-        let mut out = Outgoing::new(u64::MAX, u64::MAX);
+        let mut out = Outgoing::new(&limits, u64::MAX, u64::MAX);
         let ping = |out: &mut Outgoing| out.push(frame_type::PING, 0, 1, |_| {});
         // In frames: two that are being written, and one that waits.
         ping(&mut out);
         ping(&mut out);
         fill(&mut out);
-        assert!(out.has_room(10, &limits));
+        assert!(out.has_room_for_request(10));
         ping(&mut out);
-        assert!(!out.has_room(10, &limits));
-        out.written(HEADER_LEN);
-        assert!(!out.has_room(10, &limits));
-        out.written(HEADER_LEN);
-        assert!(out.has_room(10, &limits));
+        assert!(!out.has_room_for_request(10));
+        out.written(HEADER_LEN, 0);
+        assert!(!out.has_room_for_request(10));
+        out.written(HEADER_LEN, 0);
+        assert!(out.has_room_for_request(10));
         assert_eq!((out.n_frames(), out.n_bytes()), (1, HEADER_LEN as u64));
-        // In bytes, of which a large message brings all of its own.
-        let left = 256 * KIB - HEADER_LEN;
-        assert!(out.has_room(left, &limits) && !out.has_room(left + 1, &limits));
-        out.push_message(frame_type::REQUEST, 0, 2, message(200 * KIB), &[]);
-        assert!(!out.has_room(57 * KIB, &limits));
-        let (head, ..) = fill(&mut out);
-        assert!(out.n_bytes() >= 200 * KIB as u64, "{} bytes are known to wait", out.n_bytes());
-        out.written(head.len() + 200 * KIB - MAX_OPENING + 4 * HEADER_LEN);
-        assert_eq!((out.n_frames(), out.n_bytes()), (0, 0));
-        // One that is larger than all that may wait goes alone.
-        assert!(out.has_room(1000 * KIB, &limits));
-        ping(&mut out);
-        assert!(!out.has_room(1000 * KIB, &limits));
+        // In bytes.
+        out.push_message(frame_type::REQUEST, 0, 2, message(60 * KIB), &[]);
+        fill(&mut out);
+        out.push_message(frame_type::REQUEST, 0, 3, message(60 * KIB), &[]);
+        out.written(0, 0);
+        assert!(out.n_bytes() >= 120 * KIB as u64, "{} bytes are known to wait", out.n_bytes());
+    }
+
+    #[test]
+    fn what_is_large_leaves_room_for_what_is_small() {
+        let limits = Limits::default().with_queue_bytes(256 * KIB);
+        let mut out = Outgoing::new(&limits, u64::MAX, u64::MAX);
+        // The first goes in, however large it is, and those behind it are held back.
+        for id in 1..=3 {
+            assert!(out.has_room_for_request(1000 * KIB));
+            out.push_message(frame_type::REQUEST, 0, id, message(1000 * KIB), &[]);
+        }
+        assert_eq!((out.bulk.len(), out.held_back.len()), (1, 2));
+        let queued = out.n_bytes();
+        assert!(queued < 1020 * KIB as u64);
+        // Small frames have a quarter to themselves, and no more.
+        assert!(out.has_room_for_answer(40 * KIB) && !out.has_room_for_answer(60 * KIB));
+        // So has the first large answer.
+        assert!(out.has_room_for_answer(1000 * KIB));
+        out.push_message(frame_type::RESPONSE, 0, 1, message(1000 * KIB), &[]);
+        assert!(!out.has_room_for_answer(1000 * KIB));
+        // Cut off, one makes room for the next; one that is held back leaves none behind.
+        assert_eq!((out.cut_bulk(2, false), out.held_back.len()), (Some(0), 1));
+        assert_eq!((out.cut_bulk(1, false), out.held_back.len()), (Some(0), 0));
+        assert_eq!(out.bulk.iter().map(|bulk| bulk.id).collect::<Vec<_>>(), [1, 3]);
+        out.push_message(frame_type::REQUEST, 0, 4, message(100 * KIB), &[]);
+        // All of it leaves, and what was held back follows by itself.
+        let mut finished = Vec::new();
+        while !out.is_empty() {
+            let (mut head, mut tail) = Default::default();
+            out.fill(&mut head, &mut tail, &mut finished);
+            out.written(head.len(), tail.iter().map(Bytes::len).sum());
+        }
+        assert_eq!(finished.iter().map(|finished| finished.id).collect::<Vec<_>>(), [1, 3, 4]);
+        assert_eq!((out.n_frames(), out.n_bytes(), out.begun), (0, 0, 0));
+    }
+
+    #[test]
+    fn several_large_messages_take_turns_where_they_fit() {
+        let limits = Limits::default().with_queue_bytes(1000 * KIB);
+        let mut out = Outgoing::new(&limits, u64::MAX, u64::MAX);
+        for id in 1..=8 {
+            out.push_message(frame_type::REQUEST, 0, id, message(200 * KIB), &[]);
+        }
+        assert_eq!((out.bulk.len(), out.held_back.len()), (3, 5));
+        let (_, parts, _) = fill(&mut out);
+        assert_eq!(parts.iter().map(|part| part.id).collect::<Vec<_>>(), [1, 2, 3, 1]);
     }
 
     #[test]
     fn what_has_not_left_can_be_taken_back() {
-        let mut out = Outgoing::new(0, 0);
+        let mut out = new(0, 0);
         let (first, _) = out.push(frame_type::REQUEST, 0, 1, |_| {});
         fill(&mut out);
         let (second, _) = out.push(frame_type::REQUEST, 0, 2, |_| {});

@@ -372,7 +372,7 @@ impl Connection {
                 return None;
             }
             let has_room = match permit {
-                Some(_) => state.outgoing.has_room(answer.len(), &self.limits),
+                Some(_) => state.outgoing.has_room_for_answer(answer.len()),
                 // Refusals are small, and leave before what is large: they wait for nobody.
                 None => {
                     let small = state.outgoing.n_small_bytes();

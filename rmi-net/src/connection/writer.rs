@@ -196,7 +196,7 @@ impl Connection {
     fn took(&self, n_head: usize, n_parts: usize, told: &mut Vec<EndedCall>) {
         let written = self.written.fetch_add(n_head as u64, Ordering::AcqRel) + n_head as u64;
         let mut state = lock(&self.state);
-        state.outgoing.written(n_head + n_parts);
+        state.outgoing.written(n_head, n_parts);
         // Where large messages wait for credit only their parts show that the peer takes something: pongs and small
         // answers fit into the sockets for long, whether it reads or not.
         if n_parts > 0 || !state.outgoing.has_bulk() {
