@@ -140,6 +140,12 @@ impl Request {
         }
     }
 
+    /// Whether there is a time until which an answer is wanted. Else nobody has to look at a clock.
+    pub fn has_deadline(&self, default: Option<Duration>) -> bool {
+        let own = self.timeout.is_some() || self.deadline.is_some() || self.begun_deadline.is_some();
+        own || default.is_some() || self.scope.as_ref().is_some_and(|scope| scope.deadline().is_some())
+    }
+
     /// Until when an answer is wanted, on the node's clock: the earliest of the own timeout (or else `default`), the
     /// own deadline and the inherited deadline.
     pub fn deadline_at(&self, now: Instant, default: Option<Duration>) -> Option<Instant> {

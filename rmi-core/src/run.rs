@@ -7,7 +7,7 @@
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use crate::exception::Exception;
 use crate::kind::Kind;
@@ -33,6 +33,70 @@ pub fn dispatch(service: &dyn AnyService, call: &Call<'_>) -> Result<Dispatch, R
         Err(_) if call.is_direct() => Ok(Dispatch::Done(panicked())),
         Err(_) => Err(Rejection::new(Kind::BadArguments, "decoding the arguments panicked")),
     }
+}
+
+/// What became of a call that was begun where it was read.
+#[derive(Debug)]
+pub enum Begun {
+    /// It has ended.
+    Done(Response),
+    /// An `async` method that waits for something, or was not polled yet. Whoever gets it polls it anew.
+    Task(MethodTask),
+    /// A plain method.
+    Closure(PlainMethod),
+}
+
+/// A plain method, ready to run.
+pub struct PlainMethod(Box<dyn FnOnce() -> Response + Send>);
+
+impl std::fmt::Debug for PlainMethod {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PlainMethod")
+    }
+}
+
+/// Binds and decodes; with `polls`, an `async` method is polled once as well, with a waker that wakes nobody.
+///
+/// All of it in one scope and under one guard: that is what makes a method cheap that ends at once.
+///
+/// # Errors
+/// The refusal. A panic while decoding is one too.
+pub fn begin(service: &dyn AnyService, call: &Call<'_>, polls: bool) -> Result<Begun, Rejection> {
+    let scope = call.context().scope();
+    // Outside of the guard: a future that has panicked must not be dropped while its panic unwinds.
+    let mut future = None;
+    let mut is_decoded = call.is_direct();
+    let begun = catch_unwind(AssertUnwindSafe(|| {
+        scope.enter(|| {
+            let dispatched = service.dispatch(call)?;
+            is_decoded = true;
+            let task = match dispatched {
+                Dispatch::Done(response) => return Ok(Some(Begun::Done(response))),
+                Dispatch::Closure(method) => return Ok(Some(Begun::Closure(PlainMethod(method)))),
+                Dispatch::Task(task) => future.insert(task),
+            };
+            if polls && let Poll::Ready(response) = task.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                drop(future.take());
+                return Ok(Some(Begun::Done(response)));
+            }
+            Ok(None)
+        })
+    }));
+    match begun {
+        Ok(Ok(Some(begun))) => Ok(begun),
+        Ok(Ok(None)) => Ok(Begun::Task(MethodTask { scope: scope.clone(), future })),
+        Ok(Err(rejection)) => Err(rejection),
+        Err(_) if is_decoded => {
+            drop(MethodTask { scope: scope.clone(), future });
+            Ok(Begun::Done(panicked()))
+        }
+        Err(_) => Err(Rejection::new(Kind::BadArguments, "decoding the arguments panicked")),
+    }
+}
+
+/// Runs a plain method.
+pub fn plain(scope: &Scope, method: PlainMethod) -> Response {
+    closure(scope, method.0)
 }
 
 /// Runs a plain method.
