@@ -18,8 +18,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::budget::PeerBudgets;
 use crate::limits::Limits;
+use crate::pace::Pace;
 use crate::snapshot::{ConnectionSnapshot, Snapshot};
-use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Mutex, Notify, lock};
 
 /// The name of the service that each node has.
@@ -32,6 +33,8 @@ pub(crate) const BYTES_PER_VALUE: usize = 64;
 pub(crate) struct Host {
     node: Arc<str>,
     services: RwLock<Services>,
+    /// Changes with the services: what was found before may be found anew.
+    generation: AtomicU64,
     /// Methods that run.
     n_running: AtomicUsize,
     /// Bytes that the requests of running methods hold.
@@ -51,7 +54,7 @@ pub(crate) struct Host {
 struct Services {
     by_name: BTreeMap<String, Arc<dyn AnyService>>,
     /// By `"Service.method"`.
-    methods: HashMap<String, Method>,
+    methods: HashMap<String, Arc<Method>>,
 }
 
 impl std::fmt::Debug for Services {
@@ -60,13 +63,14 @@ impl std::fmt::Debug for Services {
     }
 }
 
-/// A method that was found.
-#[derive(Clone)]
+/// A method that is offered.
 pub(crate) struct Method {
     pub(crate) service: Arc<dyn AnyService>,
     pub(crate) descriptor: &'static MethodDescriptor,
     /// `"Service.method"`.
     pub(crate) full_name: Arc<str>,
+    /// How long it keeps a thread, as far as it has shown.
+    pub(crate) pace: Pace,
 }
 
 impl Method {
@@ -105,6 +109,7 @@ impl Host {
         Self {
             node,
             services: RwLock::default(),
+            generation: AtomicU64::new(0),
             n_running: AtomicUsize::new(0),
             memory: AtomicUsize::new(0),
             budgets: PeerBudgets::default(),
@@ -138,10 +143,12 @@ impl Host {
         }
         for descriptor in service.descriptor().methods() {
             let full_name: Arc<str> = format!("{name}.{}", descriptor.name()).into();
-            let method = Method { service: Arc::clone(&service), descriptor, full_name: Arc::clone(&full_name) };
-            services.methods.insert(full_name.to_string(), method);
+            let key = full_name.to_string();
+            let method = Method { service: Arc::clone(&service), descriptor, full_name, pace: Pace::default() };
+            services.methods.insert(key, Arc::new(method));
         }
         services.by_name.insert(name.to_owned(), service);
+        self.generation.fetch_add(1, Ordering::AcqRel);
         Ok(())
     }
 
@@ -153,6 +160,7 @@ impl Host {
         let mut services = self.services.write().unwrap_or_else(PoisonError::into_inner);
         let was_there = services.by_name.remove(name).is_some();
         services.methods.retain(|_, method| method.service_name() != name);
+        self.generation.fetch_add(1, Ordering::AcqRel);
         was_there
     }
 
@@ -163,11 +171,16 @@ impl Host {
         offered.map(|(name, service)| (name.clone(), service.descriptor())).collect()
     }
 
+    /// A number that has changed if the services have.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
     /// Finds a method by its whole name, or by its bare name where that is unique.
-    pub(crate) fn resolve(&self, name: &str) -> Result<Method, Rejection> {
+    pub(crate) fn resolve(&self, name: &str) -> Result<Arc<Method>, Rejection> {
         let services = self.services.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(method) = services.methods.get(name) {
-            return Ok(method.clone());
+            return Ok(Arc::clone(method));
         }
         let not_found = |message| Err(Rejection::new(Kind::NoSuchMethod, message));
         if name.len() > MAX_METHOD_NAME {
@@ -176,7 +189,7 @@ impl Host {
         match name.rsplit_once('.') {
             Some((service, method)) => not_found(self.explain(&services, service, method)),
             None => {
-                let mut found: Vec<&Method> = services
+                let mut found: Vec<&Arc<Method>> = services
                     .methods
                     .values()
                     .filter(|method| method.descriptor.name() == name && method.service_name() != BUILT_IN)
@@ -189,7 +202,7 @@ impl Host {
                         let hint = did_you_mean(suggest::closest(name, names));
                         not_found(format!("no service of node `{}` has a method `{name}`{hint}", self.node))
                     }
-                    [method] => Ok((*method).clone()),
+                    [method] => Ok(Arc::clone(method)),
                     several => {
                         let names: Vec<_> = several.iter().map(|method| format!("`{}`", method.full_name)).collect();
                         not_found(format!("`{name}` is not unique: write {}", names.join(" or ")))

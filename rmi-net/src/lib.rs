@@ -14,6 +14,7 @@ mod host;
 mod limits;
 mod mutant;
 mod node;
+mod pace;
 mod peer;
 mod peers;
 mod report;

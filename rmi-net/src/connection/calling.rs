@@ -9,16 +9,17 @@
 
 use std::future::poll_fn;
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll};
-use std::time::Instant;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use rmi_core::exception::CallError;
 use rmi_core::frame::{MAX_PAYLOAD, frame_flag, frame_type};
 use rmi_core::kind::{Class, Kind};
-use rmi_core::message::{Request, Response};
+use rmi_core::message::Request;
 use rmi_core::transport::{Link, Outcome, Started, Ticket};
 
+use super::batch::Batch;
 use super::pending::{EndedCall, PendingCall, Progress};
 use super::row::Place;
 use super::{Connection, HeldCancel, State};
@@ -38,17 +39,25 @@ impl Connection {
     // The request comes back as it went in, by value: boxing it would cost each call an allocation.
     #[allow(clippy::result_large_err)]
     pub(crate) fn start(self: &Arc<Self>, request: Request, detour: &Weak<impl Detour>) -> Result<Started, Request> {
-        let now = self.clock.now();
-        let deadline = request.deadline_at(now, self.default_timeout);
-        if deadline.is_some_and(|deadline| deadline <= now) {
-            return Ok(Started::refused(expired_unsent()));
-        }
+        let deadline = match request.has_deadline(self.default_timeout) {
+            true => {
+                let now = self.clock.now();
+                let deadline = request.deadline_at(now, self.default_timeout).map(|deadline| (deadline, now));
+                if deadline.is_some_and(|(deadline, now)| deadline <= now) {
+                    return Ok(Started::refused(expired_unsent()));
+                }
+                deadline
+            }
+            false => None,
+        };
         if self.peer.limits.in_flight == 0 {
             let error = CallError::new(Kind::Overloaded, "the peer takes no calls at all");
             return Ok(Started::refused(error));
         }
         // What may be large is encoded before the lock is taken.
-        let message = match Encoded::of(&request, deadline, now, self.message_limit()) {
+        let remaining = deadline.map(|(deadline, now)| deadline.saturating_duration_since(now));
+        let deadline = deadline.map(|(deadline, _)| deadline);
+        let message = match Encoded::of(&request, remaining, self.message_limit()) {
             Ok(message) => message,
             Err(error) => return Ok(Started::refused(error)),
         };
@@ -60,7 +69,7 @@ impl Connection {
         if state.row.is_before(request.scope.is_some()) || !self.has_room(&state, n_bytes) {
             return Ok(self.start_later(&mut state, request, n_bytes, deadline, detour.clone()));
         }
-        Ok(self.send(state, &request, message, deadline, now))
+        Ok(self.send(state, &request, message, deadline, remaining))
     }
 
     /// The call has to wait until the peer has a place for it, and the queue room.
@@ -94,10 +103,10 @@ impl Connection {
                     state.row.wait(place.place, context.waker());
                     return Poll::Pending;
                 }
-                let now = this.clock.now();
                 // Encoded now: less time is left than before the wait.
-                Poll::Ready(Some(match Encoded::of(&request, deadline, now, this.message_limit()) {
-                    Ok(message) => this.send(state, &request, message, deadline, now),
+                let remaining = deadline.map(|deadline| deadline.saturating_duration_since(this.clock.now()));
+                Poll::Ready(Some(match Encoded::of(&request, remaining, this.message_limit()) {
+                    Ok(message) => this.send(state, &request, message, deadline, remaining),
                     Err(error) => Started::refused(error),
                 }))
             });
@@ -140,13 +149,12 @@ impl Connection {
         request: &Request,
         message: Encoded,
         deadline: Option<Instant>,
-        now: Instant,
+        remaining: Option<Duration>,
     ) -> Started {
         let state = &mut *guard;
         let id = state.pending.next_id();
         let ((start, end), in_parts) = match message {
             Encoded::Small => {
-                let remaining = deadline.map(|deadline| deadline.saturating_duration_since(now));
                 let encode = |out: &mut BytesMut| request.encode(remaining, out);
                 (state.outgoing.push(frame_type::REQUEST, 0, id, encode), false)
             }
@@ -167,11 +175,12 @@ impl Connection {
             state.keeper_at = deadline;
         }
         let is_alone = state.pending.n_waiting() == 1;
+        let waker = state.next_writer(is_alone);
         drop(guard);
         if wake_keeper {
             self.keeper.notify_one();
         }
-        self.flush(is_alone);
+        self.write(waker, is_alone);
         let ticket = Ticket::new(Arc::clone(self) as Arc<dyn Link>, id);
         let span = tracing::debug_span!("rmi.call", method = %request.target, peer = &*self.peer_name, id);
         Started::Sent(if span.is_disabled() { ticket } else { ticket.with_companion(Box::new(span)) })
@@ -182,32 +191,51 @@ impl Connection {
         self.peer.limits.message.min(self.limits.message() as u64)
     }
 
-    /// Ends a call whose answer came. Whether there ever was such a call.
-    pub(super) fn answered(&self, id: u64, response: Response) -> bool {
-        let mut state = lock(&self.state);
-        if id > state.pending.last_id() {
-            return false;
-        }
-        // The answer came before all parts of the request were taken: the rest is of no use.
-        if state.pending.get_mut(id).is_some_and(|call| call.progress == Progress::InParts) {
-            state.outgoing.drop_bulk(id, false);
+    /// What the reader has gathered goes its way: answers of methods into the queue, answers to calls to their callers.
+    /// Whether all of those calls were ever made. `is_last`: the reader has handled what it has read.
+    pub(super) fn settle(&self, batch: &mut Batch, is_last: bool) -> bool {
+        let (mut were_made, mut n_ended, mut made_room) = (true, 0, false);
+        let mut wakers = std::mem::take(&mut batch.wakers);
+        let is_winding_down = {
+            let mut state = lock(&self.state);
+            state.is_reading = !is_last;
+            let was_set_aside = batch.settle(&mut state, |state, id, response| {
+                were_made &= id <= state.pending.last_id();
+                // The answer came before all parts of the request were taken: the rest is of no use.
+                if state.pending.get_mut(id).is_some_and(|call| call.progress == Progress::InParts) {
+                    made_room |= state.outgoing.drop_bulk(id, false);
+                }
+                if !state.held_cancels.is_empty() {
+                    let State { held_cancels, outgoing, .. } = &mut *state;
+                    held_cancels.retain(|held| {
+                        if held.id == id {
+                            outgoing.release(held.begun);
+                        }
+                        held.id != id
+                    });
+                    n_ended += 1;
+                }
+                if let Some(ended) = state.pending.end(id, Ok(response)) {
+                    n_ended += 1;
+                    wakers.extend(ended.waker);
+                }
+            });
+            // Who found no room because of what was set aside has to look again.
+            made_room |= was_set_aside;
+            state.said_goaway.is_some()
+        };
+        wakers.drain(..).for_each(Waker::wake);
+        batch.wakers = wakers;
+        if made_room {
             self.room.notify_waiters();
         }
-        let had_cancels = !state.held_cancels.is_empty();
-        let State { held_cancels, outgoing, .. } = &mut *state;
-        held_cancels.retain(|held| {
-            if held.id == id {
-                outgoing.release(held.begun);
-            }
-            held.id != id
-        });
-        let ended = state.pending.end(id, Ok(response));
-        drop(state);
-        self.tell(ended);
-        if had_cancels {
+        if made_room || n_ended > 0 {
             self.wake_first_in_row();
         }
-        true
+        if n_ended > 0 || is_winding_down {
+            self.progress.notify_waiters();
+        }
+        were_made
     }
 
     /// Ends a call on this side. Gives back what is to be told.
@@ -296,13 +324,13 @@ enum Encoded {
 }
 
 impl Encoded {
-    fn of(request: &Request, deadline: Option<Instant>, now: Instant, limit: u64) -> Result<Self, CallError> {
+    fn of(request: &Request, remaining: Option<Duration>, limit: u64) -> Result<Self, CallError> {
         let is_small = request.len_at_most() as u64 <= limit.min(MAX_PAYLOAD as u64);
         if is_small && request.args.attachments().is_empty() {
             return Ok(Self::Small);
         }
         let mut head = BytesMut::with_capacity(request.args.positional().len() + request.args.keywords().len() + 256);
-        request.encode(deadline.map(|deadline| deadline.saturating_duration_since(now)), &mut head);
+        request.encode(remaining, &mut head);
         let encoded = Self::Large { head };
         let len = encoded.len(request) as u64;
         if len > limit {

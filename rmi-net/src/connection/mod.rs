@@ -17,6 +17,8 @@
 //! The lock of `Io` is taken before the lock of `State`, never after.
 
 mod accounts;
+mod answering;
+mod batch;
 mod calling;
 mod handshake;
 mod keeper;
@@ -26,6 +28,7 @@ mod outgoing;
 mod pending;
 mod reader;
 mod row;
+mod running;
 mod serving;
 mod winding_down;
 mod writer;
@@ -139,6 +142,8 @@ struct State {
     last_request: u64,
     /// Requests that have come in part.
     n_arriving: usize,
+    /// The reader handles what it has read: accepted requests may not run yet, and answers not stand in the queue.
+    is_reading: bool,
     /// The writing half is to be shut down when all is written.
     is_finishing: bool,
     /// Cancels that the peer would take for a flood: they leave when it takes more. The peer is still at these calls.
@@ -238,6 +243,7 @@ impl Connection {
                 last_accepted: u64::MAX,
                 last_request: 0,
                 n_arriving: 0,
+                is_reading: false,
                 is_finishing: false,
                 held_cancels: VecDeque::new(),
                 cancels: Bucket::new(MOST_CANCELS, CANCELS_PER_SECOND),

@@ -61,6 +61,8 @@ pub(super) struct Outgoing {
     /// How much may wait.
     most_frames: usize,
     most_bytes: u64,
+    /// Small frames and bytes that take up room before they are here.
+    set_aside: (usize, u64),
 }
 
 /// Bytes that were taken out and are not known to be written.
@@ -87,6 +89,7 @@ impl Outgoing {
             reassembly,
             most_frames: limits.queue_frames(),
             most_bytes: limits.queue_bytes() as u64,
+            set_aside: (0, 0),
         }
     }
 
@@ -102,6 +105,28 @@ impl Outgoing {
         self.n_small += 1;
         put_frame(&mut self.small, frame_type, flags, id, payload);
         (start, self.end())
+    }
+
+    /// Sets room aside for so many small frames, if there is. Who has it [appends](Self::append) them.
+    pub(super) fn set_aside(&mut self, n_frames: usize, n_bytes: usize) -> bool {
+        let has_room = self.small_fit(n_frames, n_bytes as u64);
+        if has_room {
+            self.set_aside = (n_frames, n_bytes as u64);
+        }
+        has_room
+    }
+
+    /// Adds whole small frames for which room was set aside, and leaves what held them empty. The room that they do not
+    /// need is free again.
+    pub(super) fn append(&mut self, frames: &mut BytesMut, n_frames: usize) {
+        self.set_aside = (0, 0);
+        self.n_small += n_frames;
+        if self.small.is_empty() && !frames.is_empty() {
+            std::mem::swap(&mut self.small, frames);
+        } else {
+            self.small.extend_from_slice(frames);
+        }
+        frames.clear();
     }
 
     /// Adds a message of any size: one frame if it fits, else its opening now and the rest in parts.
@@ -201,9 +226,19 @@ impl Outgoing {
         self.n_small_bytes() + self.bulk_left.iter().sum::<u64>() + self.in_hand.small + self.in_hand.parts
     }
 
-    /// Small frames and large messages that wait, or are being written.
+    /// The same with what was set aside.
+    fn n_taken_bytes(&self) -> u64 {
+        self.n_bytes() + self.set_aside.1
+    }
+
+    /// Small frames that wait, are being written, or have room set aside.
+    fn n_small_frames(&self) -> usize {
+        self.n_small + self.n_in_hand + self.set_aside.0
+    }
+
+    /// The same with large messages.
     fn n_frames(&self) -> usize {
-        self.n_small + self.n_in_hand + self.bulk.len()
+        self.n_small_frames() + self.bulk.len()
     }
 
     /// Whether an answer of this size may be added.
@@ -221,17 +256,20 @@ impl Outgoing {
 
     /// A single one may be larger than its share.
     fn has_room_for_small(&self, n_bytes: usize) -> bool {
-        let (n_frames, bytes) = (self.n_small + self.n_in_hand, self.n_small_bytes() + self.in_hand.small);
-        let n_bytes = n_bytes as u64;
-        n_frames == 0
-            || n_frames < self.most_frames / 4 && bytes + n_bytes <= self.most_bytes / 4
-            || self.n_frames() < self.most_frames && self.n_bytes() + n_bytes <= self.most_bytes
+        self.n_small_frames() == 0 || self.small_fit(1, n_bytes as u64)
+    }
+
+    /// Whether so much fits into the quarter for small frames, or into what is left of all.
+    fn small_fit(&self, n_frames: usize, n_bytes: u64) -> bool {
+        let bytes = self.n_small_bytes() + self.in_hand.small + self.set_aside.1;
+        self.n_small_frames() + n_frames <= self.most_frames / 4 && bytes + n_bytes <= self.most_bytes / 4
+            || self.n_frames() + n_frames <= self.most_frames && self.n_taken_bytes() + n_bytes <= self.most_bytes
     }
 
     /// A single one may be larger than all that may wait.
     fn has_room_for_large(&self, n_bytes: u64, is_response: bool) -> bool {
         let leaves_a_quarter = self.n_frames() < self.most_frames - self.most_frames / 4
-            && self.n_bytes() + n_bytes <= self.most_bytes - self.most_bytes / 4;
+            && self.n_taken_bytes() + n_bytes <= self.most_bytes - self.most_bytes / 4;
         self.bulk_left[usize::from(is_response)] == 0 || leaves_a_quarter
     }
 
@@ -483,6 +521,22 @@ mod tests {
         assert_eq!((out.bulk.len(), out.held_back.len()), (3, 5));
         let (_, parts, _) = fill(&mut out);
         assert_eq!(parts.iter().map(|part| part.id).collect::<Vec<_>>(), [1, 2, 3, 1]);
+    }
+
+    #[test]
+    fn room_that_is_set_aside_is_taken_until_its_frames_are_there() {
+        let limits = Limits::default().with_queue_frames(4).with_queue_bytes(128 * KIB);
+        let mut out = Outgoing::new(&limits, u64::MAX, u64::MAX);
+        assert!(!out.set_aside(5, 10) && !out.set_aside(1, 128 * KIB + 1));
+        assert!(out.set_aside(3, 100 * KIB));
+        assert!(out.has_room_for_answer(28 * KIB) && !out.has_room_for_answer(28 * KIB + 1));
+        out.push(frame_type::PING, 0, 1, |_| {});
+        assert!(!out.has_room_for_answer(10));
+        let mut frames = BytesMut::new();
+        put_frame(&mut frames, frame_type::PONG, 0, 1, |_| {});
+        out.append(&mut frames, 1);
+        assert_eq!((out.n_frames(), out.n_bytes(), frames.len()), (2, 2 * HEADER_LEN as u64, 0));
+        assert!(out.has_room_for_answer(10));
     }
 
     #[test]

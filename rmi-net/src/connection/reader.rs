@@ -20,6 +20,7 @@ use rmi_core::message::{Message, Response};
 use rmi_core::scan::{ScanError, Scanner};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use super::batch::Batch;
 use super::serving::Turn;
 use super::{Connection, Ended, Halves, NO_FRAME};
 use crate::budget::{Bucket, Patience};
@@ -49,6 +50,10 @@ struct Reader {
     taken: u64,
     /// When the current count of pings began, in milliseconds of the connection's age, and the count.
     pings: (u64, u32),
+    /// The greatest id of a request that was handled, and the greatest that is accepted.
+    last_request: u64,
+    last_accepted: u64,
+    batch: Batch,
 }
 
 /// A message of which parts are missing.
@@ -118,6 +123,9 @@ pub(super) async fn run(connection: Arc<Connection>, halves: Halves) {
         credit,
         taken: 0,
         pings: (0, 0),
+        last_request: 0,
+        last_accepted: u64::MAX,
+        batch: Batch::default(),
     };
     let mut want = LEAST_READ;
     loop {
@@ -172,6 +180,19 @@ fn frame_len(buffer: &BytesMut) -> usize {
     }
 }
 
+/// The id of the last whole request in these bytes, as far as they are frames.
+fn last_request(mut bytes: &[u8]) -> u64 {
+    let mut last = 0;
+    while let Ok(Some(header)) = FrameHeader::decode(bytes) {
+        let Some(rest) = bytes.get(HEADER_LEN + header.payload_len..) else { break };
+        if header.frame_type == frame_type::REQUEST {
+            last = last.max(header.id);
+        }
+        bytes = rest;
+    }
+    last
+}
+
 /// A message in one frame. One with blobs gets a buffer of its own, which they share.
 fn whole(payload: &[u8], has_attachments: bool) -> Result<Message<'_>, ScanError> {
     match has_attachments {
@@ -184,31 +205,54 @@ impl Reader {
     /// Handles every whole frame, and notes since when the one behind them has been coming.
     fn handle(&mut self, buffer: &mut BytesMut) -> Result<(), Fatal> {
         let n_bytes = buffer.len();
-        while let Some(header) = FrameHeader::decode(buffer)? {
-            let end = HEADER_LEN + header.payload_len;
-            let Some(payload) = buffer.get(HEADER_LEN..end) else { break };
-            self.frame(header, payload)?;
-            buffer.advance(end);
-        }
+        self.begin(buffer);
+        let handled = self.frames(buffer);
+        // Also what came before something that ends the connection.
+        let settled = self.settle(true);
+        handled?;
+        settled?;
         let since = &self.connection.frame_since;
         if buffer.is_empty() {
             since.store(NO_FRAME, Ordering::Relaxed);
         } else if buffer.len() < n_bytes || since.load(Ordering::Relaxed) == NO_FRAME {
             since.store(self.connection.age_ms(), Ordering::Relaxed);
         }
-        self.drop_answers();
         // Answers of methods that ran here, pongs and credit leave together.
         self.give_credit();
         self.connection.flush(true);
         Ok(())
     }
 
-    /// Drops what has come of answers whose calls have ended meanwhile.
-    fn drop_answers(&mut self) {
-        let dropped = std::mem::take(&mut lock(&self.connection.state).dropped_answers);
+    /// Begins with what has come: under one lock, the requests are accepted, room is set aside for their answers, and
+    /// what has come of answers is dropped whose calls have ended meanwhile.
+    fn begin(&mut self, buffer: &[u8]) {
+        let last_request = last_request(buffer);
+        let dropped = {
+            let mut state = lock(&self.connection.state);
+            self.last_accepted = state.last_accepted;
+            state.last_request = state.last_request.max(last_request);
+            state.is_reading = true;
+            self.batch.begin(&mut state, last_request > 0);
+            std::mem::take(&mut state.dropped_answers)
+        };
         for id in dropped {
             self.close_open((true, id));
         }
+    }
+
+    fn frames(&mut self, buffer: &mut BytesMut) -> Result<(), Fatal> {
+        while let Some(header) = FrameHeader::decode(buffer)? {
+            let end = HEADER_LEN + header.payload_len;
+            let Some(payload) = buffer.get(HEADER_LEN..end) else { break };
+            self.frame(header, payload)?;
+            buffer.advance(end);
+        }
+        Ok(())
+    }
+
+    /// Lets go of what was gathered; more may follow, unless it is the last time.
+    fn settle(&mut self, is_last: bool) -> Result<(), Fatal> {
+        if self.connection.settle(&mut self.batch, is_last) { Ok(()) } else { Err(NEVER_MADE) }
     }
 
     fn frame(&mut self, header: FrameHeader, payload: &[u8]) -> Result<(), Fatal> {
@@ -233,7 +277,10 @@ impl Reader {
                 Ok(())
             }
             frame_type::GOAWAY => {
-                connection.went_away(&GoAway::decode(payload)?);
+                let goaway = GoAway::decode(payload)?;
+                // Answers that came before it count.
+                self.settle(false)?;
+                self.connection.went_away(&goaway);
                 Ok(())
             }
             frame_type::PING => {
@@ -280,16 +327,13 @@ impl Reader {
     }
 
     fn request(&mut self, header: FrameHeader, payload: &[u8]) -> Result<(), Fatal> {
-        {
-            let mut state = lock(&self.connection.state);
-            if header.id <= state.last_request || header.id == u64::MAX {
-                return Err(Fatal::Protocol("the ids of requests must count up"));
-            }
-            state.last_request = header.id;
-            if header.id > state.last_accepted {
-                // The peer was told before that this one will not be executed.
-                return Ok(());
-            }
+        if header.id <= self.last_request || header.id == u64::MAX {
+            return Err(Fatal::Protocol("the ids of requests must count up"));
+        }
+        self.last_request = header.id;
+        if header.id > self.last_accepted {
+            // The peer was told before that this one will not be executed.
+            return Ok(());
         }
         if header.has(frame_flag::MORE) {
             return self.open(header, payload, false);
@@ -300,13 +344,14 @@ impl Reader {
 
     /// Hands a whole request on. What cannot be taken apart is refused like what cannot be read.
     fn take_request(
-        &self,
+        &mut self,
         id: u64,
         message: Result<Message<'_>, ScanError>,
         turn: Option<Turn>,
         came_at: Option<Instant>,
     ) -> Result<(), Fatal> {
-        match self.connection.on_request(id, message.unwrap_or(Message::Borrowed(&[])), turn, came_at) {
+        let message = message.unwrap_or(Message::Borrowed(&[]));
+        match self.connection.on_request(id, message, turn, came_at, &mut self.batch) {
             Ok(()) => Ok(()),
             Err(_) => self.bear(|patience| &mut patience.bad_requests, "too many requests that cannot be read"),
         }
@@ -322,18 +367,20 @@ impl Reader {
         self.take_response(header, whole(payload, header.has(frame_flag::ATTACHMENTS)))
     }
 
-    fn take_response(&self, header: FrameHeader, message: Result<Message<'_>, ScanError>) -> Result<(), Fatal> {
+    fn take_response(&mut self, header: FrameHeader, message: Result<Message<'_>, ScanError>) -> Result<(), Fatal> {
         let is_exception = header.has(frame_flag::EXCEPTION);
         let response = message.and_then(|message| Response::decode(&message, is_exception));
         let is_readable = response.is_ok();
         let response = response.unwrap_or_else(|error| {
             Response::exception(Exception::new(Kind::ResponseDecode, format!("the answer cannot be read: {error}")))
         });
-        match self.connection.answered(header.id, response) {
-            false => Err(NEVER_MADE),
-            true if is_readable => Ok(()),
-            true => self.bear(|patience| &mut patience.bad_answers, "too many answers that cannot be read"),
+        if self.batch.answered(header.id, response) {
+            self.settle(false)?;
         }
+        if is_readable {
+            return Ok(());
+        }
+        self.bear(|patience| &mut patience.bad_answers, "too many answers that cannot be read")
     }
 
     /// A message in parts begins.
@@ -376,7 +423,8 @@ impl Reader {
         }
         let mut body = Scanner::new(scanner.rest());
         body.array_header().ok()?;
-        self.connection.serving.turn(body.str().ok()?)
+        let method = self.connection.serving.host.resolve(body.str().ok()?).ok()?;
+        self.connection.serving.turn(&method)
     }
 
     fn part(&mut self, header: FrameHeader, payload: &[u8]) -> Result<(), Fatal> {
@@ -392,7 +440,7 @@ impl Reader {
         let key = (is_response, header.id);
         let Some(open) = self.open.get_mut(&key) else {
             let state = lock(&self.connection.state);
-            let last = if is_response { state.pending.last_id() } else { state.last_request };
+            let last = if is_response { state.pending.last_id() } else { self.last_request };
             // Of a message that was cancelled or answered meanwhile.
             return if header.id <= last { Ok(()) } else { Err(Fatal::Protocol("a part of no message")) };
         };
@@ -454,6 +502,8 @@ impl Reader {
 
     fn give_up(self, fatal: Fatal) {
         let connection = self.connection;
+        // What came behind the culprit was not handled.
+        lock(&connection.state).last_request = self.last_request;
         let peer = connection.peer_name();
         match fatal {
             Fatal::Frame(error) => {

@@ -5,49 +5,75 @@
 //!
 //! A [`RunningCall`] is the call's permit. It moves into the method's task or thread and lives as long as the method
 //! itself, cancelled or not, so a peer that cancels at once cannot run more methods than it may.
+//!
+//! The table of [`Calls`] has what can be stopped: the calls that did not end where they were read. A call that is
+//! begun when all have been stopped is stopped at once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
 use rmi_core::context::{CallContext, Caller};
 use rmi_core::descriptor::Execution;
 use rmi_core::exception::Exception;
-use rmi_core::frame::{GoAwayReason, MAX_PAYLOAD, frame_flag, frame_type};
 use rmi_core::hello::InstanceId;
 use rmi_core::kind::Kind;
-use rmi_core::message::{IncomingRequest, MAX_METHOD_NAME, Message, Response};
+use rmi_core::message::{IncomingRequest, Message, Response};
 use rmi_core::rejection::Rejection;
-use rmi_core::run::{self, MethodTask};
+use rmi_core::run::Begun;
 use rmi_core::scan::ScanError;
 use rmi_core::scope::{Cancellation, Scope};
-use rmi_core::service::{Call, Dispatch};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 use tracing::Instrument;
 
 use super::Connection;
+use super::batch::Batch;
+use super::running::Run;
 use crate::budget::{PeerBudget, PeerShare, too_many_calls};
 use crate::host::{Admission, BYTES_PER_VALUE, Host, Method};
 use crate::mutant::{self, Mutant};
+use crate::pace::Place;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{Mutex, lock};
+
+/// The largest body whose arguments are decoded where it was read.
+const DECODED_HERE: usize = 16 << 10;
 
 /// The calls of the peer that run.
 #[derive(Debug)]
 pub(super) struct Serving {
-    host: Arc<Host>,
+    pub(super) host: Arc<Host>,
     caller: Caller,
-    calls: Mutex<HashMap<u64, Running>>,
+    calls: Mutex<Calls>,
     /// Permits that are out, also those of calls that were cancelled and still run.
     n_running: AtomicUsize,
     /// What the peer uses over all of its connections.
     budget: Arc<PeerBudget>,
     /// For each serial service: whose turn it is.
     turns: Mutex<HashMap<String, Arc<Semaphore>>>,
+}
+
+/// The calls that can be stopped.
+#[derive(Debug, Default)]
+struct Calls {
+    by_id: BTreeMap<u64, Running>,
+    /// A moment before which no deadline passes.
+    earliest: Option<Instant>,
+    /// What was stopped for good: further ones are stopped too.
+    stopped: Stopped,
+}
+
+/// Which calls were stopped for good.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stopped {
+    #[default]
+    None,
+    /// Those that can be cancelled.
+    Cancellable,
+    All,
 }
 
 /// How to stop a call that runs.
@@ -66,17 +92,27 @@ pub(super) struct Running {
 /// The permit of a call that runs.
 #[derive(Debug)]
 pub(super) struct RunningCall {
-    connection: Arc<Connection>,
-    id: u64,
-    /// Given back on drop, as is the place in the node's budgets.
+    pub(super) connection: Arc<Connection>,
+    pub(super) id: u64,
+    is_in_table: bool,
+    /// Given back on drop, as is the place in the node's budgets, and after the place in this connection's: when the
+    /// node is idle, so are its connections.
     _share: PeerShare,
     _admission: Admission,
 }
 
+impl RunningCall {
+    /// Takes the call out of the table. Whether it was there.
+    pub(super) fn leave_table(&mut self) -> bool {
+        let was_in_table = std::mem::take(&mut self.is_in_table);
+        was_in_table && lock(&self.connection.serving.calls).by_id.remove(&self.id).is_some()
+    }
+}
+
 impl Drop for RunningCall {
     fn drop(&mut self) {
+        self.leave_table();
         let serving = &self.connection.serving;
-        lock(&serving.calls).remove(&self.id);
         serving.n_running.fetch_sub(1, Ordering::AcqRel);
         self.connection.progress.notify_waiters();
     }
@@ -111,54 +147,55 @@ impl Serving {
         self.n_running.load(Ordering::Acquire)
     }
 
-    /// The node's services and budgets.
-    #[cfg(all(test, rmi_loom))]
-    pub(super) fn host(&self) -> &Arc<Host> {
-        &self.host
-    }
-
     pub(super) fn caller(&self) -> &Caller {
         &self.caller
     }
 
     /// Looks at the calls that run and are still wanted, in the order in which they came.
     pub(super) fn with_running<T>(&self, look: impl FnMut(&Running) -> T) -> Vec<T> {
-        let calls = lock(&self.calls);
-        ids_where(&calls, |_| true).iter().filter_map(|id| calls.get(id)).map(look).collect()
+        lock(&self.calls).by_id.values().map(look).collect()
     }
 
     /// Stops a call whose caller does not want it any more.
     pub(super) fn cancel(&self, id: u64) {
         let mut calls = lock(&self.calls);
-        if calls.get(&id).is_some_and(|call| !call.no_cancel)
-            && let Some(call) = calls.remove(&id)
+        if calls.by_id.get(&id).is_some_and(|call| !call.no_cancel)
+            && let Some(call) = calls.by_id.remove(&id)
         {
             drop(calls);
             call.stop();
         }
     }
 
-    /// Stops all calls: the connection has ended.
+    /// Stops all calls, and those to come: the connection has ended.
     pub(super) fn cancel_all(&self) {
-        let calls: Vec<Running> = {
-            let mut calls = lock(&self.calls);
-            let ids = ids_where(&calls, |call| !call.no_cancel);
-            ids.iter().filter_map(|id| calls.remove(id)).collect()
-        };
-        calls.into_iter().for_each(Running::stop);
+        self.stop_where(Stopped::Cancellable, |call| !call.no_cancel);
     }
 
-    /// The earliest deadline of the calls that run.
+    /// A moment before which no deadline of a call that runs passes.
     pub(super) fn earliest(&self) -> Option<Instant> {
-        lock(&self.calls).values().filter(|call| !call.no_cancel).filter_map(|call| call.deadline).min()
+        lock(&self.calls).earliest
     }
 
-    /// Takes the calls out whose deadline has passed, or all of them: (id, name, whether an answer is wanted).
-    pub(super) fn stop_where(&self, wanted: impl FnMut(&Running) -> bool) -> Vec<(u64, Arc<str>, bool)> {
+    /// Takes the calls out whose deadline has passed: (id, name, whether an answer is wanted).
+    fn stop_expired(&self, now: Instant) -> Vec<(u64, Arc<str>, bool)> {
+        if self.earliest().is_none_or(|earliest| earliest > now) {
+            return Vec::new();
+        }
+        let is_over = |call: &Running| !call.no_cancel && call.deadline.is_some_and(|deadline| deadline <= now);
+        self.stop_where(Stopped::None, is_over)
+    }
+
+    /// Takes calls out and stops them, and `for_good` those to come as well.
+    fn stop_where(&self, for_good: Stopped, wanted: impl Fn(&Running) -> bool) -> Vec<(u64, Arc<str>, bool)> {
         let stopped: Vec<(u64, Running)> = {
             let mut calls = lock(&self.calls);
-            let ids = ids_where(&calls, wanted);
-            ids.into_iter().filter_map(|id| Some((id, calls.remove(&id)?))).collect()
+            calls.stopped = calls.stopped.max(for_good);
+            let ids: Vec<u64> = calls.by_id.iter().filter(|(_, call)| wanted(call)).map(|(id, _)| *id).collect();
+            let stopped = ids.into_iter().filter_map(|id| Some((id, calls.by_id.remove(&id)?))).collect();
+            let left = calls.by_id.values().filter(|call| !call.no_cancel);
+            calls.earliest = left.filter_map(|call| call.deadline).min();
+            stopped
         };
         let told = |(id, call): (u64, Running)| {
             let told = (id, Arc::clone(&call.full_name), !call.one_way);
@@ -169,8 +206,7 @@ impl Serving {
     }
 
     /// A place in the row of the method's service, if it is serial.
-    pub(super) fn turn(&self, method_name: &str) -> Option<Turn> {
-        let method = self.host.resolve(method_name).ok()?;
+    pub(super) fn turn(&self, method: &Method) -> Option<Turn> {
         if !method.service_descriptor().is_serial() {
             return None;
         }
@@ -208,6 +244,7 @@ impl Connection {
         message: Message<'_>,
         turn: Option<Turn>,
         came_at: Option<Instant>,
+        batch: &mut Batch,
     ) -> Result<(), ScanError> {
         let incoming = match IncomingRequest::decode(message.body()) {
             Ok(incoming) => incoming,
@@ -217,7 +254,7 @@ impl Connection {
                 return Err(error);
             }
         };
-        if let Err(rejection) = self.try_request(id, &incoming, &message, turn, came_at) {
+        if let Err(rejection) = self.try_request(id, &incoming, &message, turn, came_at, batch) {
             self.reject(id, incoming.method, incoming.is_one_way(), rejection);
         }
         Ok(())
@@ -230,6 +267,7 @@ impl Connection {
         message: &Message<'_>,
         turn: Option<Turn>,
         came_at: Option<Instant>,
+        batch: &mut Batch,
     ) -> Result<(), Rejection> {
         let n_values = incoming.n_values + message.attachments().len();
         let permit = self.permit(id, message.len() + n_values * BYTES_PER_VALUE)?;
@@ -244,61 +282,102 @@ impl Connection {
                 deadline
             }
         };
-        let method = self.serving.host.resolve(incoming.method)?;
+        let method = batch.method(&self.serving.host, incoming.method)?;
         let caller = &self.serving.caller;
         if !method.allows(caller.roles()) {
             let message = format!("`{}` may not call `{}`", caller.name(), method.full_name);
             return Err(Rejection::new(Kind::Denied, message));
         }
-        let turn = turn.or_else(|| self.serving.turn(incoming.method));
+        let turn = turn.or_else(|| self.serving.turn(&method));
         let execution = method.descriptor.execution();
-        // A plain method cannot be dropped: it can look whether it is still wanted.
-        let cancellation = matches!(execution, Execution::Blocking | Execution::Compute).then(Cancellation::new);
         let scope = Scope::new(deadline).with_trace_parent(incoming.trace_parent.map(Into::into));
-        let scope = match &cancellation {
-            Some(cancellation) => scope.with_cancellation(cancellation.clone()),
-            None => scope,
+        // A plain method cannot be dropped: it can look whether it is still wanted.
+        let scope = match execution {
+            Execution::Blocking | Execution::Compute => scope.with_cancellation(Cancellation::new()),
+            _ => scope,
         };
-        let one_way = incoming.is_one_way();
-        let running = Running {
-            came_ms: self.heard_at.load(Ordering::Relaxed),
-            deadline,
-            no_cancel: incoming.is_no_cancel() || method.descriptor.is_no_cancel(),
-            one_way,
-            cancellation,
-            task: None,
-            full_name: Arc::clone(&method.full_name),
-        };
-        lock(&self.serving.calls).insert(id, running);
-        if deadline.is_some() {
-            self.look_at(deadline);
-        }
-        let run = Run { connection: Arc::clone(self), id, method, scope, one_way, permit };
+        let (one_way, no_cancel) = (incoming.is_one_way(), incoming.is_no_cancel() || method.descriptor.is_no_cancel());
+        let context = CallContext::new(caller.clone(), scope);
+        let mut run = Run { method, context, one_way, no_cancel, permit };
         // A `direct` method runs while it is dispatched, so its turn comes before.
         let waits_to_dispatch = turn.is_some() && execution == Execution::Direct;
-        if waits_to_dispatch || message.body().len() > MAX_PAYLOAD {
+        if waits_to_dispatch || message.body().len() > DECODED_HERE {
             // Decoding what is large takes time: not here.
-            let (body, attachments) = message.to_owned_parts();
-            let task = self.runtime.spawn(async move {
-                let turn = wait_for(turn).await;
-                run.run_owned(body, attachments, turn).await;
-            });
-            self.serving.set_task(id, task.abort_handle());
-            return Ok(());
-        }
-        match (run.dispatch(incoming.args, incoming.kwargs, message.attachments()), turn) {
-            (Dispatch::Done(response), _) => run.answer(response),
-            (dispatch, turn) => {
+            if self.enter_table(&mut run) {
+                let (body, attachments) = message.to_owned_parts();
                 let span = run.span();
                 let method = async move {
                     let turn = wait_for(turn).await;
-                    run.run(dispatch, turn).await;
+                    run.run_owned(body, attachments, turn).await;
                 };
                 let task = self.runtime.spawn(method.instrument(span));
                 self.serving.set_task(id, task.abort_handle());
             }
+            return Ok(());
+        }
+        let is_quick = execution == Execution::Async && run.method.pace.place() == Place::Reader;
+        let polls = is_quick && turn.is_none() && batch.has_time();
+        let runs_here = polls || execution == Execution::Direct;
+        let began = runs_here.then(|| batch.now(|| self.clock.now()));
+        let span = run.span();
+        let begun = span.in_scope(|| run.begin(incoming.args, incoming.kwargs, message.attachments(), polls));
+        if let Some(began) = began {
+            let took = batch.took(began, self.clock.now());
+            if polls {
+                run.method.pace.polled(Place::Reader, took);
+            }
+        }
+        match (begun, turn) {
+            (Begun::Done(response), _) => run.answer_here(response, batch, || self.clock.now()),
+            (begun, turn) => {
+                if self.enter_table(&mut run) {
+                    let method = async move {
+                        let turn = wait_for(turn).await;
+                        run.run(begun, turn).await;
+                    };
+                    let task = self.runtime.spawn(method.instrument(span));
+                    self.serving.set_task(id, task.abort_handle());
+                }
+            }
         }
         Ok(())
+    }
+
+    /// Puts a call into the table of those that can be stopped. If all have been stopped, it is told so.
+    fn enter_table(self: &Arc<Self>, run: &mut Run) -> bool {
+        let scope = run.context.scope();
+        let deadline = scope.deadline();
+        let full_name = &run.method.full_name;
+        {
+            let mut calls = lock(&self.serving.calls);
+            let is_stopped = match calls.stopped {
+                Stopped::None => false,
+                Stopped::Cancellable => !run.no_cancel,
+                Stopped::All => true,
+            };
+            if !is_stopped {
+                let running = Running {
+                    came_ms: self.heard_at.load(Ordering::Relaxed),
+                    deadline,
+                    no_cancel: run.no_cancel,
+                    one_way: run.one_way,
+                    cancellation: scope.cancellation().cloned(),
+                    task: None,
+                    full_name: Arc::clone(full_name),
+                };
+                calls.by_id.insert(run.permit.id, running);
+                run.permit.is_in_table = true;
+                if !run.no_cancel && deadline.is_some() {
+                    calls.earliest = calls.earliest.into_iter().chain(deadline).min();
+                }
+            }
+        }
+        if !run.permit.is_in_table {
+            self.tell_stopped(vec![(run.permit.id, Arc::clone(full_name), !run.one_way)], Kind::Cancelled, SHUT_DOWN);
+        } else if deadline.is_some() {
+            self.look_at(deadline);
+        }
+        run.permit.is_in_table
     }
 
     /// Takes what a call of the peer needs.
@@ -306,8 +385,8 @@ impl Connection {
         let serving = &self.serving;
         // Only the reader adds, so what is looked at here can only have become less when it is added to.
         let n_running = match mutant::is(Mutant::PermitReleasedOnCancel) {
-            true => lock(&serving.calls).len(),
-            false => serving.n_running.load(Ordering::Acquire),
+            true => lock(&serving.calls).by_id.len(),
+            false => serving.n_running(),
         };
         if n_running >= self.limits.calls_per_peer() {
             return Err(Rejection::new(Kind::Busy, too_many_calls(n_running)));
@@ -317,107 +396,19 @@ impl Connection {
         let share = share.map_err(|message| Rejection::new(Kind::Busy, message))?;
         let admission = serving.host.admit(memory)?;
         serving.n_running.fetch_add(1, Ordering::AcqRel);
-        Ok(RunningCall { connection: Arc::clone(self), id, _share: share, _admission: admission })
-    }
-
-    /// Refuses a call.
-    fn reject(self: &Arc<Self>, id: u64, method: &str, one_way: bool, rejection: Rejection) {
-        let caller = self.peer_name();
-        let method = method.get(..MAX_METHOD_NAME).unwrap_or(method);
-        let method = if method.len() > MAX_METHOD_NAME { "" } else { method };
-        tracing::debug!(%caller, method, kind = %rejection.kind(), "refused a call");
-        if one_way {
-            let message = rejection.into_exception().message;
-            tracing::warn!(%caller, method, "a one-way call was refused: {message}");
-            return;
-        }
-        self.respond(id, method, Response::exception(rejection.into_exception()), None);
-    }
-
-    /// Sends an answer, now if the queue has room, else when it has. The permit is held until then.
-    pub(super) fn respond(self: &Arc<Self>, id: u64, method: &str, response: Response, permit: Option<RunningCall>) {
-        let response = response.placed(self.serving.host.node(), method);
-        let is_rejection = permit.is_none();
-        let Some((message, permit)) = self.try_respond(id, self.encode(response, method), permit) else { return };
-        if is_rejection {
-            // No permit bounds these: only a peer that floods this node without reading gets here.
-            return self.end_for(GoAwayReason::TooMuch, "answers are not read");
-        }
-        let this = Arc::clone(self);
-        self.runtime.spawn(async move {
-            let mut waiting = (message, permit);
-            loop {
-                let room = this.room.notified();
-                tokio::pin!(room);
-                room.as_mut().enable();
-                match this.try_respond(id, waiting.0, waiting.1) {
-                    None => return,
-                    Some(still_waiting) => waiting = still_waiting,
-                }
-                room.await;
-            }
-        });
-    }
-
-    /// Puts an answer in the queue, or gives it back if there is no room.
-    fn try_respond(
-        self: &Arc<Self>,
-        id: u64,
-        answer: EncodedResponse,
-        permit: Option<RunningCall>,
-    ) -> Option<(EncodedResponse, Option<RunningCall>)> {
-        {
-            let mut state = lock(&self.state);
-            if state.ended.is_some() {
-                return None;
-            }
-            let has_room = match permit {
-                Some(_) => state.outgoing.has_room_for_answer(answer.len()),
-                // Refusals are small, and leave before what is large: they wait for nobody.
-                None => {
-                    let small = state.outgoing.n_small_bytes();
-                    small == 0 || small + answer.len() as u64 <= 2 * self.limits.queue_bytes() as u64
-                }
-            };
-            if !has_room && !mutant::is(Mutant::UnboundedQueue) {
-                return Some((answer, permit));
-            }
-            // Given back before the answer can leave: the caller may call again as soon as it has it.
-            drop(permit);
-            let flags = if answer.is_exception { frame_flag::EXCEPTION } else { 0 }
-                | if answer.attachments.is_empty() { 0 } else { frame_flag::ATTACHMENTS };
-            state.outgoing.push_message(frame_type::RESPONSE, flags, id, answer.head, &answer.attachments);
-        }
-        self.flush(false);
-        None
-    }
-
-    fn encode(&self, response: Response, method: &str) -> EncodedResponse {
-        let encoded = EncodedResponse::of(&response);
-        let (len, limit) = (encoded.len() as u64, self.message_limit());
-        if len <= limit {
-            return encoded;
-        }
-        if let Response::Exception(_) = response {
-            return EncodedResponse::of(&response.shortened(limit as usize));
-        }
-        let message =
-            format!("the result has {len} bytes and may have {limit}: raise `Limits::with_message` on both nodes");
-        let exception = Exception::new(Kind::ResponseTooLarge, message);
-        EncodedResponse::of(&Response::exception(exception).placed(self.serving.host.node(), method))
+        Ok(RunningCall { connection: Arc::clone(self), id, is_in_table: false, _share: share, _admission: admission })
     }
 
     /// Stops the calls whose deadline has passed.
     pub(super) fn expire_running(self: &Arc<Self>, now: Instant) {
-        let is_over = |call: &Running| !call.no_cancel && call.deadline.is_some_and(|deadline| deadline <= now);
-        let expired = self.serving.stop_where(is_over);
+        let expired = self.serving.stop_expired(now);
         self.tell_stopped(expired, Kind::Timeout, "the deadline passed while the method ran");
     }
 
     /// Stops all calls that run, and tells their callers.
     pub(super) fn stop_running(self: &Arc<Self>) {
-        let stopped = self.serving.stop_where(|_| true);
-        self.tell_stopped(stopped, Kind::Cancelled, "the node shut down while the method ran");
+        let stopped = self.serving.stop_where(Stopped::All, |_| true);
+        self.tell_stopped(stopped, Kind::Cancelled, SHUT_DOWN);
     }
 
     fn tell_stopped(self: &Arc<Self>, stopped: Vec<(u64, Arc<str>, bool)>, kind: Kind, message: &str) {
@@ -432,7 +423,7 @@ impl Connection {
 impl Serving {
     /// Remembers how to stop a call, unless it has ended by now.
     fn set_task(&self, id: u64, task: AbortHandle) {
-        match lock(&self.calls).get_mut(&id) {
+        match lock(&self.calls).by_id.get_mut(&id) {
             Some(call) => call.task = Some(task),
             // Cancelled between its start and now, or done.
             None => task.abort(),
@@ -440,124 +431,8 @@ impl Serving {
     }
 }
 
-/// The calls for which `wanted` holds, in the order in which they came: that of a map is chance.
-fn ids_where(calls: &HashMap<u64, Running>, mut wanted: impl FnMut(&Running) -> bool) -> Vec<u64> {
-    let mut ids: Vec<u64> = calls.iter().filter(|(_, call)| wanted(call)).map(|(id, _)| *id).collect();
-    ids.sort_unstable();
-    ids
-}
-
 async fn wait_for(turn: Option<Turn>) -> Option<OwnedSemaphorePermit> {
     turn?.await
 }
 
-/// An answer, but for its id.
-struct EncodedResponse {
-    head: BytesMut,
-    attachments: Vec<Bytes>,
-    is_exception: bool,
-}
-
-impl EncodedResponse {
-    fn of(response: &Response) -> Self {
-        let mut head = BytesMut::new();
-        response.encode(&mut head);
-        let is_exception = matches!(response, Response::Exception(_));
-        Self { head, attachments: response.attachments().to_vec(), is_exception }
-    }
-
-    fn len(&self) -> usize {
-        self.head.len() + self.attachments.iter().map(Bytes::len).sum::<usize>()
-    }
-}
-
-/// A call on its way to its method.
-struct Run {
-    connection: Arc<Connection>,
-    id: u64,
-    method: Method,
-    scope: Scope,
-    one_way: bool,
-    permit: RunningCall,
-}
-
-impl Run {
-    fn span(&self) -> tracing::Span {
-        tracing::debug_span!(
-            "rmi.serve",
-            method = &*self.method.full_name,
-            caller = &**self.connection.peer_name(),
-            id = self.id,
-        )
-    }
-
-    /// Decodes the arguments. A refusal is an answer that is there already.
-    fn dispatch(&self, args: &[u8], kwargs: Option<&[u8]>, attachments: &[Bytes]) -> Dispatch {
-        let context = CallContext::new(self.connection.serving.caller.clone(), self.scope.clone());
-        let call = Call::new(self.method.descriptor, args, kwargs, attachments, &context);
-        run::dispatch(&*self.method.service, &call)
-            .unwrap_or_else(|rejection| Dispatch::Done(Response::exception(rejection.into_exception())))
-    }
-
-    /// Decodes the arguments of a large request, and runs it.
-    async fn run_owned(self, body: Bytes, attachments: Vec<Bytes>, turn: Option<OwnedSemaphorePermit>) {
-        let dispatch = match IncomingRequest::decode(&body) {
-            Ok(incoming) => self.dispatch(incoming.args, incoming.kwargs, &attachments),
-            // It was decoded before.
-            Err(error) => {
-                let exception = Exception::new(Kind::BadArguments, error.to_string());
-                Dispatch::Done(Response::exception(exception))
-            }
-        };
-        drop((body, attachments));
-        let span = self.span();
-        self.run(dispatch, turn).instrument(span).await;
-    }
-
-    /// Runs the method. `turn` is given back when it has ended, not earlier.
-    async fn run(self, dispatch: Dispatch, turn: Option<OwnedSemaphorePermit>) {
-        match dispatch {
-            Dispatch::Done(response) => self.answer(response),
-            Dispatch::Task(future) => {
-                let response = match mutant::is(Mutant::PanicNotCaught) {
-                    true => future.await,
-                    false => MethodTask::new(self.scope.clone(), future).await,
-                };
-                self.answer(response);
-            }
-            Dispatch::Closure(method) => self.run_on_pool(method, turn).await,
-        }
-    }
-
-    async fn run_on_pool(self, method: Box<dyn FnOnce() -> Response + Send>, turn: Option<OwnedSemaphorePermit>) {
-        let connection = &self.connection;
-        let slot = connection.serving.host.slot(self.method.descriptor.execution(), &connection.runtime).await;
-        let scope = self.scope.clone().blocking(slot);
-        let span = tracing::Span::current();
-        // From here on the method cannot be dropped; the permit is with it until it ends.
-        self.connection.runtime.clone().spawn_blocking(move || {
-            let response = span.in_scope(|| run::closure(&scope, method));
-            drop(scope);
-            drop(turn);
-            self.answer(response);
-        });
-    }
-
-    fn answer(self, response: Response) {
-        if let Response::Exception(exception) = &response {
-            let (caller, method, id) = (self.connection.peer_name(), &self.method.full_name, self.id);
-            match exception.kind {
-                Kind::Panicked => tracing::error!(%caller, %method, id, "the method panicked"),
-                kind if self.one_way => {
-                    tracing::warn!(%caller, %method, id, %kind, "a one-way call failed: {}", exception.message);
-                }
-                kind => tracing::debug!(%caller, %method, id, %kind, "answered with an exception"),
-            }
-        }
-        // A call that is not in the table any more was cancelled or has expired: nobody wants the answer.
-        let is_wanted = lock(&self.connection.serving.calls).remove(&self.id).is_some();
-        if is_wanted && !self.one_way {
-            self.connection.respond(self.id, &self.method.full_name, response, Some(self.permit));
-        }
-    }
-}
+const SHUT_DOWN: &str = "the node shut down while the method ran";

@@ -44,7 +44,7 @@ impl Connection {
         }
         let calls_ended = self.wait_until(|state| {
             let is_alone = is_shutdown || state.goaway.is_some();
-            let is_served = state.n_arriving == 0 && self.serving.n_running() == 0;
+            let is_served = !state.is_reading && state.n_arriving == 0 && self.serving.n_running() == 0;
             (is_alone
                 && is_served
                 && state.pending.n_waiting() == 0

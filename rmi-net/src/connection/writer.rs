@@ -18,7 +18,7 @@ use tokio::io::AsyncWrite;
 
 use super::outgoing::Finished;
 use super::pending::{EndedCall, Progress};
-use super::{Connection, Ended, nil};
+use super::{Connection, Ended, State, nil};
 use crate::mutant::{self, Mutant};
 use crate::sync::atomic::Ordering;
 use crate::sync::lock;
@@ -38,7 +38,16 @@ pub(super) struct Io {
     finished: Vec<Finished>,
     /// One-way calls that were written, to be told when the lock is given back.
     told: Vec<EndedCall>,
+    /// What was written since others were last told.
+    written: Written,
     is_shut_down: bool,
+}
+
+/// Bytes of small frames, and of parts.
+#[derive(Default)]
+struct Written {
+    small: usize,
+    parts: usize,
 }
 
 /// How far a write got.
@@ -56,6 +65,7 @@ impl Io {
             tail: VecDeque::new(),
             finished: Vec::new(),
             told: Vec::new(),
+            written: Written::default(),
             is_shut_down: false,
         }
     }
@@ -108,19 +118,13 @@ impl Io {
 impl Connection {
     /// Gets what is in the queue going. `is_alone`: nobody else is likely to add something at once.
     pub(super) fn flush(&self, is_alone: bool) {
-        let waker = {
-            let mut state = lock(&self.state);
-            if state.is_writer_awake || !(state.outgoing.has_work() || state.is_finishing) {
-                return;
-            }
-            let waker = state.writer.clone();
-            // Without a waker the writer task has not started yet: it will look at the queue when it does.
-            let Some(waker) = waker else { return };
-            if !is_alone {
-                state.is_writer_awake = true;
-            }
-            waker
-        };
+        let waker = lock(&self.state).next_writer(is_alone);
+        self.write(waker, is_alone);
+    }
+
+    /// Does what [`State::next_writer`] has found to do, when the lock is given back.
+    pub(super) fn write(&self, waker: Option<Waker>, is_alone: bool) {
+        let Some(waker) = waker else { return };
         if !is_alone {
             return waker.wake();
         }
@@ -159,19 +163,21 @@ impl Connection {
     fn write_all(&self, io: &mut Io, context: &mut Context<'_>) -> std::io::Result<Flushed> {
         loop {
             if io.is_empty() {
-                let finished = std::mem::take(&mut io.finished);
-                if !finished.is_empty() {
-                    self.parts_written(&finished, &mut io.told);
-                }
                 if io.head.capacity() > KEPT_BUFFER {
                     io.head = BytesMut::new();
                 }
                 let mut state = lock(&self.state);
+                let has_written = self.note_written(&mut state, io);
                 state.outgoing.fill(&mut io.head, &mut io.tail, &mut io.finished);
-                if io.is_empty() {
+                let is_done = io.is_empty();
+                if is_done {
                     state.is_writer_awake = false;
-                    let is_finishing = state.is_finishing && state.outgoing.is_empty();
-                    drop(state);
+                }
+                let is_finishing = is_done && state.is_finishing && state.outgoing.is_empty();
+                let is_winding_down = state.said_goaway.is_some();
+                drop(state);
+                self.tell_written(has_written, is_winding_down);
+                if is_done {
                     return if is_finishing { shut_down(io, context) } else { Ok(Flushed::All) };
                 }
             }
@@ -184,30 +190,56 @@ impl Connection {
                         io.head.clear();
                         io.tail.clear();
                     }
+                    let mut state = lock(&self.state);
+                    let has_written = self.note_written(&mut state, io);
+                    let is_winding_down = state.said_goaway.is_some();
+                    drop(state);
+                    self.tell_written(has_written, is_winding_down);
                     return Ok(Flushed::Blocked);
                 }
             };
             let n_head = io.advance(n);
-            self.took(n_head, n - n_head, &mut io.told);
+            io.written.small += n_head;
+            io.written.parts += n - n_head;
+            self.written.fetch_add(n_head as u64, Ordering::AcqRel);
         }
     }
 
-    /// The system has taken bytes of small frames and of parts.
-    fn took(&self, n_head: usize, n_parts: usize, told: &mut Vec<EndedCall>) {
-        let written = self.written.fetch_add(n_head as u64, Ordering::AcqRel) + n_head as u64;
-        let mut state = lock(&self.state);
-        state.outgoing.written(n_head, n_parts);
+    /// What was written has consequences: one-way calls end, and large messages have left. Whether anything was.
+    fn note_written(&self, state: &mut State, io: &mut Io) -> bool {
+        let Written { small, parts } = std::mem::take(&mut io.written);
+        if small + parts == 0 {
+            return false;
+        }
+        state.outgoing.written(small, parts);
         // Where large messages wait for credit only their parts show that the peer takes something: pongs and small
         // answers fit into the sockets for long, whether it reads or not.
-        if n_parts > 0 || !state.outgoing.has_bulk() {
+        if parts > 0 || !state.outgoing.has_bulk() {
             self.took_at.store(self.age_ms(), Ordering::Relaxed);
         }
+        let written = self.written.load(Ordering::Acquire);
         while state.one_way.front().is_some_and(|(end, _)| *end <= written) {
             let Some((_, id)) = state.one_way.pop_front() else { break };
-            told.extend(state.pending.end(id, Ok(Response::Value(nil()))));
+            io.told.extend(state.pending.end(id, Ok(Response::Value(nil()))));
         }
-        let is_winding_down = state.said_goaway.is_some();
-        drop(state);
+        if !io.is_empty() {
+            return true;
+        }
+        for Finished { id, .. } in io.finished.drain(..).filter(|finished| !finished.is_response) {
+            let Some(call) = state.pending.get_mut(id) else { continue };
+            call.progress = Progress::Sent;
+            if call.one_way {
+                io.told.extend(state.pending.end(id, Ok(Response::Value(nil()))));
+            }
+        }
+        true
+    }
+
+    /// Tells those who wait for room, or for everything to be written.
+    fn tell_written(&self, has_written: bool, is_winding_down: bool) {
+        if !has_written {
+            return;
+        }
         if is_winding_down {
             self.progress.notify_waiters();
         }
@@ -215,17 +247,19 @@ impl Connection {
         self.room.notify_waiters();
         self.wake_first_in_row();
     }
+}
 
-    /// Large messages whose last part was written.
-    fn parts_written(&self, finished: &[Finished], told: &mut Vec<EndedCall>) {
-        let mut state = lock(&self.state);
-        for Finished { id, .. } in finished.iter().filter(|finished| !finished.is_response) {
-            let Some(call) = state.pending.get_mut(*id) else { continue };
-            call.progress = Progress::Sent;
-            if call.one_way {
-                told.extend(state.pending.end(*id, Ok(Response::Value(nil()))));
-            }
+impl State {
+    /// Whoever is to write what is in the queue: the waker of the writer task, if somebody has to write. `is_alone`:
+    /// nobody else is likely to add something at once, so the caller writes itself.
+    pub(super) fn next_writer(&mut self, is_alone: bool) -> Option<Waker> {
+        if self.is_writer_awake || !(self.outgoing.has_work() || self.is_finishing) {
+            return None;
         }
+        // Without a waker the writer task has not started yet: it will look at the queue when it does.
+        let waker = self.writer.clone()?;
+        self.is_writer_awake = !is_alone;
+        Some(waker)
     }
 }
 

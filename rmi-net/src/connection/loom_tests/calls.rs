@@ -109,3 +109,32 @@ fn a_call_for_which_there_is_room_again_goes_out() {
         assert_eq!(lock(&connection.state).row.len(), 0);
     });
 }
+
+/// A call that joins the row, and whoever waits there already: room that was set aside and not needed is theirs.
+#[test]
+fn a_call_goes_out_when_room_is_free_again_that_was_set_aside() {
+    model(|| {
+        let limits = Limits::default().with_queue_frames(256);
+        let (connection, wire, mut writer) = connection(limits.clone(), usize::MAX);
+        let mut batch = Batch::default();
+        batch.begin(&mut lock(&connection.state), true, &limits);
+        let Ok(Started::Later(earlier)) = start(&connection, request()) else { panic!("there is room") };
+        let calling = {
+            let connection = Arc::clone(&connection);
+            thread::spawn(move || match start(&connection, request()) {
+                Ok(Started::Sent(ticket)) => drop(ticket),
+                Ok(Started::Later(later)) => drop(block_on(later)),
+                other => panic!("the call was not sent: {other:?}"),
+            })
+        };
+        let settling = {
+            let connection = Arc::clone(&connection);
+            thread::spawn(move || assert!(connection.settle(&mut batch, true)))
+        };
+        drop(block_on(earlier));
+        calling.join().unwrap();
+        settling.join().unwrap();
+        writer.run();
+        assert_quiet(&connection, &wire);
+    });
+}

@@ -26,8 +26,18 @@ use rmi_core::transport::{Started, Ticket};
 use tokio::io::AsyncWrite;
 use tokio::runtime::Runtime;
 
+use super::batch::Batch;
 use super::*;
 use crate::seam::BoxFuture;
+
+impl Connection {
+    /// An answer has come, and nothing with it.
+    fn answered(&self, id: u64, response: Response) -> bool {
+        let mut batch = Batch::default();
+        batch.answered(id, response);
+        self.settle(&mut batch, true)
+    }
+}
 
 /// Tries every order of the threads that `test` starts.
 fn model(test: impl Fn() + Send + Sync + 'static) {

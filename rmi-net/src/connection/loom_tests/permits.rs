@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize as Plain, Ordering::SeqCst};
 use loom::thread;
 use rmi_core::message::Message;
 
+use super::super::batch::Batch;
 use super::*;
 
 /// Nothing is held of what the node and the peer may hold: a message of any size fits.
@@ -96,7 +97,7 @@ impl Echo {
 fn a_call_that_ends_while_its_time_is_over_and_the_node_stops_is_answered_once() {
     model(|| {
         let (connection, wire, mut writer) = connection(Limits::default(), usize::MAX);
-        connection.serving.host().serve("Echo", rmi_core::service::erase(Arc::new(Echo))).unwrap();
+        connection.serving.host.serve("Echo", rmi_core::service::erase(Arc::new(Echo))).unwrap();
         let expiring = {
             let connection = Arc::clone(&connection);
             thread::spawn(move || connection.expire_running(connection.clock.now() + Duration::from_secs(10)))
@@ -107,7 +108,7 @@ fn a_call_that_ends_while_its_time_is_over_and_the_node_stops_is_answered_once()
         };
         let mut message = BytesMut::new();
         Request::new(Target::by_name("Echo.run"), Args::new()).encode(Some(Duration::from_secs(5)), &mut message);
-        assert!(connection.on_request(1, Message::Borrowed(&message), None, None).is_ok());
+        assert!(connection.on_request(1, Message::Borrowed(&message), None, None, &mut Batch::default()).is_ok());
         expiring.join().unwrap();
         stopping.join().unwrap();
         writer.run();

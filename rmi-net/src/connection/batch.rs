@@ -1,0 +1,124 @@
+//! What the reader gathers while it handles what one read gave, so that all of it is done once: one lock, one write.
+//!
+//! Answers of methods that ended where they were read stand here as whole frames. Room for them is set aside in the
+//! queue before, so nothing here waits for room, and no more than that is ever gathered. Answers to calls of this side
+//! are gathered too: their callers are woken together, when the lock is given back.
+
+use std::sync::{Arc, Weak};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use rmi_core::frame::{frame_flag, frame_type, put_frame};
+use rmi_core::message::{MAX_METHOD_NAME, Response};
+use rmi_core::rejection::Rejection;
+
+use super::State;
+use crate::host::{Host, Method};
+
+/// Answers to the peer that are gathered at most, and their bytes.
+const MOST_ANSWERS: usize = 256;
+const ROOM: usize = 32 << 10;
+/// Answers to calls of this side that are gathered at most.
+const MOST_ANSWERED: usize = 256;
+/// Time that methods may take in one batch. Those after that are tasks of their own.
+const MOST_TIME: Duration = Duration::from_micros(500);
+/// Methods that are found without a look into the node's table.
+const MOST_KNOWN: usize = 8;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Batch {
+    answers: BytesMut,
+    n_answers: usize,
+    /// Whether there is room for answers in the queue.
+    has_room: bool,
+    answered: Vec<(u64, Response)>,
+    pub(super) wakers: Vec<Waker>,
+    /// When the last thing ended whose time was taken.
+    now: Option<Instant>,
+    /// Time that methods took.
+    spent: Duration,
+    /// A service that is not offered any more is not kept by those who have called it.
+    known: Vec<(Box<str>, Weak<Method>)>,
+    generation: u64,
+}
+
+impl Batch {
+    /// Begins; if there are requests, with room for their answers in the queue, if it has any.
+    pub(super) fn begin(&mut self, state: &mut State, has_requests: bool) {
+        self.has_room = has_requests && state.outgoing.set_aside(MOST_ANSWERS, ROOM);
+        self.now = None;
+        self.spent = Duration::ZERO;
+    }
+
+    /// Whether one more method may run where its request was read.
+    pub(super) fn has_time(&self) -> bool {
+        self.has_room && self.spent < MOST_TIME
+    }
+
+    /// The time, read once for the end of one method and the beginning of the next.
+    pub(super) fn now(&mut self, read: impl FnOnce() -> Instant) -> Instant {
+        *self.now.get_or_insert_with(read)
+    }
+
+    /// A method has ended, or waits. How long it took.
+    pub(super) fn took(&mut self, began: Instant, now: Instant) -> Duration {
+        let took = now.saturating_duration_since(began);
+        self.now = Some(now);
+        self.spent += took;
+        took
+    }
+
+    /// Finds a method as the host does.
+    pub(super) fn method(&mut self, host: &Host, name: &str) -> Result<Arc<Method>, Rejection> {
+        let generation = host.generation();
+        if self.generation != generation {
+            self.known.clear();
+            self.generation = generation;
+        }
+        let known = self.known.iter().find(|(known, _)| **known == *name);
+        if let Some(method) = known.and_then(|(_, method)| method.upgrade()) {
+            return Ok(method);
+        }
+        let method = host.resolve(name)?;
+        if self.known.len() < MOST_KNOWN && name.len() <= MAX_METHOD_NAME {
+            self.known.push((name.into(), Arc::downgrade(&method)));
+        }
+        Ok(method)
+    }
+
+    /// Whether an answer of this size has room.
+    pub(super) fn has_room(&self, n_bytes: usize) -> bool {
+        self.has_room && self.n_answers < MOST_ANSWERS && self.answers.len() + n_bytes <= ROOM
+    }
+
+    /// Adds an answer. There is room for it.
+    pub(super) fn answer(&mut self, id: u64, response: &Response) {
+        let flags = if matches!(response, Response::Exception(_)) { frame_flag::EXCEPTION } else { 0 };
+        self.n_answers += 1;
+        put_frame(&mut self.answers, frame_type::RESPONSE, flags, id, |out| response.encode(out));
+    }
+
+    /// Adds an answer to a call of this side. Whether it is time to settle.
+    pub(super) fn answered(&mut self, id: u64, response: Response) -> bool {
+        self.answered.push((id, response));
+        self.answered.len() >= MOST_ANSWERED
+    }
+
+    /// Moves the answers to the queue, and hands out those to calls of this side. Whether room is free again that was
+    /// set aside.
+    pub(super) fn settle(&mut self, state: &mut State, mut answered: impl FnMut(&mut State, u64, Response)) -> bool {
+        let had_room = std::mem::take(&mut self.has_room);
+        if had_room {
+            state.outgoing.append(&mut self.answers, std::mem::take(&mut self.n_answers));
+        }
+        for (id, response) in self.answered.drain(..) {
+            answered(state, id, response);
+        }
+        if self.answered.capacity() > MOST_ANSWERED {
+            self.answered = Vec::new();
+        }
+        had_room
+    }
+}

@@ -1,0 +1,223 @@
+//! One call of the peer, from its decoded envelope to its answer: where its method runs.
+//!
+//! A quick `async` method is polled once where its request was read, and ends there if it does not wait. All others are
+//! tasks, which stand in the table of [`Serving`](super::serving::Serving) so that they can be stopped. Plain methods
+//! run on threads of their pool, and so do the polls of `async` methods that have shown to compute for long, one poll
+//! at a time: a method that waits holds no thread.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Instant;
+
+use bytes::Bytes;
+use rmi_core::context::CallContext;
+use rmi_core::descriptor::Execution;
+use rmi_core::exception::Exception;
+use rmi_core::kind::Kind;
+use rmi_core::message::{IncomingRequest, Response};
+use rmi_core::run::{self, Begun, MethodTask, PlainMethod};
+use rmi_core::service::Call;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::task::AbortHandle;
+
+use super::Connection;
+use super::batch::Batch;
+use super::serving::RunningCall;
+use crate::host::Method;
+use crate::mutant::{self, Mutant};
+use crate::pace::Place;
+
+/// A call on its way to its method.
+pub(super) struct Run {
+    pub(super) method: Arc<Method>,
+    pub(super) context: CallContext,
+    pub(super) one_way: bool,
+    pub(super) no_cancel: bool,
+    pub(super) permit: RunningCall,
+}
+
+impl Run {
+    fn connection(&self) -> &Arc<Connection> {
+        &self.permit.connection
+    }
+
+    pub(super) fn span(&self) -> tracing::Span {
+        tracing::debug_span!(
+            "rmi.serve",
+            method = &*self.method.full_name,
+            caller = &**self.connection().peer_name(),
+            id = self.permit.id,
+        )
+    }
+
+    /// Decodes the arguments; with `polls`, an `async` method is polled once. A refusal is an answer that is there
+    /// already.
+    pub(super) fn begin(&self, args: &[u8], kwargs: Option<&[u8]>, attachments: &[Bytes], polls: bool) -> Begun {
+        let call = Call::new(self.method.descriptor, args, kwargs, attachments, &self.context);
+        run::begin(&*self.method.service, &call, polls)
+            .unwrap_or_else(|rejection| Begun::Done(Response::exception(rejection.into_exception())))
+    }
+
+    /// Decodes the arguments of a large request, and runs it.
+    pub(super) async fn run_owned(self, body: Bytes, attachments: Vec<Bytes>, turn: Option<OwnedSemaphorePermit>) {
+        let begun = match IncomingRequest::decode(&body) {
+            Ok(incoming) => self.begin(incoming.args, incoming.kwargs, &attachments, false),
+            // It was decoded before.
+            Err(error) => Begun::Done(Response::exception(Exception::new(Kind::BadArguments, error.to_string()))),
+        };
+        drop((body, attachments));
+        self.run(begun, turn).await;
+    }
+
+    /// Runs the method. `turn` is given back when it has ended, not earlier.
+    pub(super) async fn run(self, begun: Begun, turn: Option<OwnedSemaphorePermit>) {
+        match begun {
+            Begun::Done(response) => self.answer(response),
+            Begun::Task(task) => self.run_task(task).await,
+            Begun::Closure(method) => self.run_on_pool(method, turn).await,
+        }
+    }
+
+    /// Polls the method in this task, until it has ended or has shown to be work for the compute pool.
+    async fn run_task(self, mut task: MethodTask) {
+        let pace = &self.method.pace;
+        let clock = &self.connection().clock;
+        let response = poll_fn(|context| {
+            if pace.place() == Place::Pool {
+                return Poll::Ready(None);
+            }
+            let began = clock.now();
+            let polled = Pin::new(&mut task).poll(context);
+            pace.polled(Place::Task, clock.now().saturating_duration_since(began));
+            polled.map(Some)
+        })
+        .await;
+        match response {
+            Some(Response::Exception(exception))
+                if mutant::is(Mutant::PanicNotCaught) && exception.kind == Kind::Panicked =>
+            {
+                panic!("not caught")
+            }
+            Some(response) => self.answer(response),
+            None => self.run_polls_on_pool(task).await,
+        }
+    }
+
+    /// Polls the method on the compute pool.
+    async fn run_polls_on_pool(mut self, mut task: MethodTask) {
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let span = tracing::Span::current();
+        loop {
+            let connection = self.connection();
+            let runtime = connection.runtime.clone();
+            let slot = connection.serving.host.slot(Execution::Compute, &runtime).await;
+            let (waker, span) = (waker.clone(), span.clone());
+            // The permit goes where the method is: it is held until the poll has ended, also if this task is stopped.
+            let poll = runtime.spawn_blocking(move || {
+                let clock = &self.connection().clock;
+                let began = clock.now();
+                let polled = span.in_scope(|| Pin::new(&mut task).poll(&mut Context::from_waker(&waker)));
+                self.method.pace.polled(Place::Pool, clock.now().saturating_duration_since(began));
+                drop(slot);
+                (self, task, polled)
+            });
+            // A poll that has not begun when this task is stopped must not begin.
+            let stop = AbortOnDrop(poll.abort_handle());
+            // Only a runtime that shuts down throws a poll away.
+            let Ok((this, unfinished, polled)) = poll.await else { return };
+            drop(stop);
+            if let Poll::Ready(response) = polled {
+                return this.answer(response);
+            }
+            (self, task) = (this, unfinished);
+            woken.0.notified().await;
+        }
+    }
+
+    async fn run_on_pool(self, method: PlainMethod, turn: Option<OwnedSemaphorePermit>) {
+        let runtime = self.connection().runtime.clone();
+        let slot = self.connection().serving.host.slot(self.method.descriptor.execution(), &runtime).await;
+        let scope = self.context.scope().clone().blocking(slot);
+        let span = tracing::Span::current();
+        // From here on the method cannot be dropped; the permit is with it until it ends.
+        runtime.spawn_blocking(move || {
+            let response = span.in_scope(|| run::plain(&scope, method));
+            drop(scope);
+            drop(turn);
+            self.answer(response);
+        });
+    }
+
+    fn log(&self, response: &Response) {
+        let Response::Exception(exception) = response else { return };
+        let (caller, method, id) = (self.connection().peer_name(), &self.method.full_name, self.permit.id);
+        match exception.kind {
+            Kind::Panicked => tracing::error!(%caller, %method, id, "the method panicked"),
+            kind if self.one_way => {
+                tracing::warn!(%caller, %method, id, %kind, "a one-way call failed: {}", exception.message);
+            }
+            kind => tracing::debug!(%caller, %method, id, %kind, "answered with an exception"),
+        }
+    }
+
+    /// Answers a call that stands in the table of those that can be stopped.
+    pub(super) fn answer(mut self, response: Response) {
+        self.log(&response);
+        // A call that is not in the table any more was cancelled or has expired: nobody wants the answer.
+        let is_wanted = self.permit.leave_table();
+        if is_wanted && !self.one_way {
+            let connection = Arc::clone(self.connection());
+            connection.respond(self.permit.id, &self.method.full_name, response, Some(self.permit));
+        }
+    }
+
+    /// Answers a call that has ended where it was read.
+    pub(super) fn answer_here(self, response: Response, batch: &mut Batch, now: impl FnOnce() -> Instant) {
+        self.log(&response);
+        if self.one_way {
+            return;
+        }
+        let connection = self.connection();
+        let deadline = self.context.scope().deadline().filter(|_| !self.no_cancel);
+        let response = match deadline {
+            Some(deadline) if deadline <= now() => {
+                Response::exception(Exception::new(Kind::Timeout, "the deadline passed while the method ran"))
+            }
+            _ => response,
+        };
+        let response = match response {
+            Response::Value(_) => response,
+            exception => exception.placed(connection.serving.host.node(), &self.method.full_name),
+        };
+        let len = response.len_at_most();
+        if !response.attachments().is_empty() || !batch.has_room(len) || len as u64 > connection.message_limit() {
+            let connection = Arc::clone(connection);
+            return connection.respond(self.permit.id, &self.method.full_name, response, Some(self.permit));
+        }
+        let id = self.permit.id;
+        // Given back before the answer can leave: the caller may call again as soon as it has it.
+        drop(self);
+        batch.answer(id, &response);
+    }
+}
+
+/// Wakes the task whose method is polled on the pool.
+#[derive(Default)]
+struct Woken(Notify);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.notify_one();
+    }
+}
+
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
