@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use common::proxy::{Pieces, Proxy, Way};
 use common::{Counter, Raw, host_port, rounds, until, within};
 use rmi::{Blob, Class, Kind, Node, Peer, PeerEvent, args, rmi_node};
-use rmi_core::frame::{GoAway, GoAwayReason, frame_type};
+use rmi_core::frame::{GoAway, GoAwayReason, frame_flag, frame_type};
 use rmi_core::hello::PeerLimits;
+use rmi_core::message::{Message, Response};
 use rmi_net::seam::{Seams, SystemClock, SystemRng};
 
 #[derive(Clone, Default)]
@@ -391,6 +392,35 @@ async fn a_drain_is_announced_twice_and_lets_what_crosses_run() {
         assert_eq!(counting.runs.get(), answered.len());
         drop(raw);
         shutdown.await.unwrap();
+    })
+    .await;
+}
+
+/// It was accepted, so it is waited for; what has not come at the end of grace does not run, and its caller can know.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_the_end_of_grace_what_has_come_in_part_is_refused() {
+    within(async {
+        let (server, counting) = node("server", &[]).await;
+        let mut raw = Raw::connect(&host_port(&server), "raw", PeerLimits::default()).await;
+        let head = [&[0x92, 0xb2][..], b"Counting.run_large", &[0x91, 0xc6], &100_000u32.to_be_bytes()].concat();
+        let opening = [&((head.len() + 100_000) as u64).to_le_bytes()[..], &head].concat();
+        raw.send(frame_type::REQUEST, frame_flag::MORE, 1, &opening).await;
+        raw.send(frame_type::PART, frame_flag::MORE, 1, &[0; 50_000]).await;
+        until("the node has taken it in", || !server.snapshot().connections.is_empty()).await;
+        let shutdown = tokio::spawn(server.shutdown(Duration::from_millis(300)).into_future());
+        let (header, payload) = raw.frame_of(frame_type::RESPONSE).await;
+        assert_eq!((header.id, header.has(frame_flag::EXCEPTION)), (1, true));
+        let response = Response::decode(&Message::Borrowed(&payload), true).unwrap();
+        let Response::Exception(exception) = response else { panic!("{response:?}") };
+        assert_eq!((exception.kind, exception.class), (Kind::GoingAway, Class::NotExecuted), "{exception:?}");
+        // The rest of it crosses, and begins nothing.
+        raw.send(frame_type::PART, 0, 1, &[0; 50_000]).await;
+        while let Some((header, _)) = raw.frame().await {
+            assert_ne!(header.frame_type, frame_type::RESPONSE);
+        }
+        drop(raw);
+        shutdown.await.unwrap();
+        assert_eq!(counting.runs.get(), 0);
     })
     .await;
 }

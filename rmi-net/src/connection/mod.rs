@@ -33,7 +33,7 @@ mod serving;
 mod winding_down;
 mod writer;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Weak};
 use std::task::Waker;
@@ -140,8 +140,8 @@ struct State {
     last_accepted: u64,
     /// The greatest id of a request that came.
     last_request: u64,
-    /// Requests that have come in part.
-    n_arriving: usize,
+    /// Requests that have come in part and are to be run.
+    arriving: BTreeSet<u64>,
     /// The reader handles what it has read: accepted requests may not run yet, and answers not stand in the queue.
     is_reading: bool,
     /// The writing half is to be shut down when all is written.
@@ -242,7 +242,7 @@ impl Connection {
                 said_goaway: None,
                 last_accepted: u64::MAX,
                 last_request: 0,
-                n_arriving: 0,
+                arriving: BTreeSet::new(),
                 is_reading: false,
                 is_finishing: false,
                 held_cancels: VecDeque::new(),

@@ -64,25 +64,33 @@ struct Open {
     is_begun: bool,
     /// Its place in the row of a serial service.
     turn: Option<Turn>,
-    _arriving: Option<Arriving>,
+    arriving: Option<Arriving>,
     /// When it began to come: a request's deadline counts from there.
     came_at: Instant,
 }
 
 /// A request of which parts are missing: it was accepted, so the connection waits for it when it winds down.
-struct Arriving(Arc<Connection>);
+struct Arriving {
+    connection: Arc<Connection>,
+    id: u64,
+}
 
 impl Arriving {
-    fn new(connection: &Arc<Connection>) -> Self {
-        lock(&connection.state).n_arriving += 1;
-        Self(Arc::clone(connection))
+    fn new(connection: &Arc<Connection>, id: u64) -> Self {
+        lock(&connection.state).arriving.insert(id);
+        Self { connection: Arc::clone(connection), id }
+    }
+
+    /// It is complete. Whether it is to be run: else its caller was told meanwhile that it will not be.
+    fn is_wanted(&self) -> bool {
+        lock(&self.connection.state).arriving.contains(&self.id)
     }
 }
 
 impl Drop for Arriving {
     fn drop(&mut self) {
-        lock(&self.0.state).n_arriving -= 1;
-        self.0.progress.notify_waiters();
+        lock(&self.connection.state).arriving.remove(&self.id);
+        self.connection.progress.notify_waiters();
     }
 }
 
@@ -401,7 +409,7 @@ impl Reader {
             self.n_open_requests += 1;
         }
         let turn = if is_response { None } else { self.peek_turn(header.flags, first) };
-        let _arriving = (!is_response).then(|| Arriving::new(&self.connection));
+        let arriving = (!is_response).then(|| Arriving::new(&self.connection, header.id));
         let open = Open {
             flags: header.flags,
             total,
@@ -409,7 +417,7 @@ impl Reader {
             is_begun: false,
             turn,
             came_at: self.connection.clock.now(),
-            _arriving,
+            arriving,
         };
         self.open.insert((is_response, header.id), open);
         Ok(())
@@ -469,6 +477,9 @@ impl Reader {
         let message = Message::from_bytes(&Bytes::from(open.bytes), open.flags & frame_flag::ATTACHMENTS != 0);
         if is_response {
             return self.take_response(FrameHeader { flags: open.flags, ..header }, message);
+        }
+        if open.arriving.as_ref().is_some_and(|arriving| !arriving.is_wanted()) {
+            return Ok(());
         }
         // Still counted as arriving, until it counts as running.
         self.take_request(header.id, message, open.turn, Some(open.came_at))

@@ -11,8 +11,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use rmi_core::exception::Exception;
 use rmi_core::frame::GoAwayReason;
-use rmi_core::kind::Kind;
+use rmi_core::kind::{Class, Kind};
+use rmi_core::message::Response;
 
 use super::{Connection, Ended};
 use crate::limits::{ALIVE_CHECK, LINGER};
@@ -44,7 +46,7 @@ impl Connection {
         }
         let calls_ended = self.wait_until(|state| {
             let is_alone = is_shutdown || state.goaway.is_some();
-            let is_served = !state.is_reading && state.n_arriving == 0 && self.serving.n_running() == 0;
+            let is_served = !state.is_reading && state.arriving.is_empty() && self.serving.n_running() == 0;
             (is_alone
                 && is_served
                 && state.pending.n_waiting() == 0
@@ -52,6 +54,7 @@ impl Connection {
             .then_some(())
         });
         if !self.within(at, calls_ended).await {
+            self.refuse_arriving();
             self.stop_running();
             self.give_up_all(if is_shutdown { Kind::LocalShutdown } else { Kind::ConnectionLost });
         }
@@ -84,6 +87,15 @@ impl Connection {
             biased;
             _ = what => true,
             () = self.clock.sleep_until(at) => false,
+        }
+    }
+
+    /// Requests that have come in part only will not run any more, and their callers are told so.
+    fn refuse_arriving(self: &Arc<Self>) {
+        let arriving = std::mem::take(&mut lock(&self.state).arriving);
+        for id in arriving {
+            let exception = Exception::new(Kind::GoingAway, "the node shut down before all of the call had come");
+            self.respond(id, "", Response::exception(exception.with_class(Class::NotExecuted)), None);
         }
     }
 

@@ -115,9 +115,9 @@ fn a_call_for_which_there_is_room_again_goes_out() {
 fn a_call_goes_out_when_room_is_free_again_that_was_set_aside() {
     model(|| {
         let limits = Limits::default().with_queue_frames(256);
-        let (connection, wire, mut writer) = connection(limits.clone(), usize::MAX);
+        let (connection, wire, mut writer) = connection(limits, usize::MAX);
         let mut batch = Batch::default();
-        batch.begin(&mut lock(&connection.state), true, &limits);
+        batch.begin(&mut lock(&connection.state), true);
         let Ok(Started::Later(earlier)) = start(&connection, request()) else { panic!("there is room") };
         let calling = {
             let connection = Arc::clone(&connection);
