@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use rmi::{Blob, Limits, Node, Peer, args, rmi_node};
+use rmi::{Blob, Limits, Node, NodeBuilder, Peer, args, rmi_node};
 use serde::{Deserialize, Serialize};
 
 /// A record of a usual kind: about 400 bytes, with field names.
@@ -89,14 +89,17 @@ fn limits() -> Limits {
 
 /// A node that offers [`Bench`] at this address.
 pub async fn server(address: &str) -> Node {
-    let node = Node::builder().name("server").listen(address).limits(limits()).serve(Bench);
-    node.start().await.expect("the server starts")
+    builder("server").listen(address).start().await.expect("the server starts")
+}
+
+/// A node with the limits and the service of the benches, not started yet.
+pub fn builder(name: &str) -> NodeBuilder {
+    Node::builder().name(name).limits(limits()).serve(Bench)
 }
 
 /// A node that knows the server, and offers [`Bench`] too, for those that call back.
 pub async fn client(name: &str, address: &str) -> (Node, Peer) {
-    let node = Node::builder().name(name).seed(address).limits(limits()).serve(Bench);
-    let node = node.start().await.expect("the client starts");
+    let node = builder(name).seed(address).start().await.expect("the client starts");
     let peer = node.peer("server").await.expect("the server is found");
     (node, peer)
 }

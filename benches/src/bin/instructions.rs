@@ -3,10 +3,38 @@
 //! `benches/instructions.sh` runs it twice with different counts; the difference is what the calls cost, both ends
 //! together, without the start of the program.
 
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use rmi::{Blob, Peer};
-use rmi_benches::service::{BenchStub, Record, client, server};
+use rmi_benches::service::{BenchStub, Record, builder};
+use rmi_net::seam::{BoxFuture, Clock, Seams, SystemRng};
+use rmi_net::transport::SystemNet;
+
+/// A clock that is stopped once the nodes know each other. Under the tool everything is slow, and methods would be
+/// found too slow to run where their requests are read.
+#[derive(Debug, Clone, Default)]
+struct StoppedClock(Arc<OnceLock<Instant>>);
+
+impl StoppedClock {
+    fn stop(&self) {
+        self.0.get_or_init(Instant::now);
+    }
+
+    fn seams(&self) -> Seams {
+        Seams { net: Arc::new(SystemNet), clock: Arc::new(self.clone()), rng: Arc::new(SystemRng::default()) }
+    }
+}
+
+impl Clock for StoppedClock {
+    fn now(&self) -> Instant {
+        self.0.get().copied().unwrap_or_else(Instant::now)
+    }
+
+    fn sleep_until(&self, at: Instant) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::time::sleep(at.saturating_duration_since(self.now())))
+    }
+}
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
@@ -15,14 +43,17 @@ async fn main() {
         eprintln!("instructions <one|pipelined|deadline|record|blob> <calls>");
         std::process::exit(2);
     };
-    let server = server("tcp://127.0.0.1:0").await;
-    let (client, peer) = client("client", &server.addresses()[0].to_string()).await;
+    let clock = StoppedClock::default();
+    let server = builder("server").seams(clock.seams()).listen("tcp://127.0.0.1:0").start().await.expect("a server");
+    let client = builder("client").seams(clock.seams()).seeds(server.addresses()).start().await.expect("a client");
+    let peer = client.peer("server").await.expect("the server");
+    clock.stop();
     // The first calls find their way, and let the methods be known.
     calls(&peer, "pipelined", 2048).await;
     calls(&peer, &workload, 64).await;
     calls(&peer, &workload, n_calls).await;
-    client.shutdown(Duration::ZERO).await;
-    server.shutdown(Duration::ZERO).await;
+    // Whatever waits for the clock waits for ever.
+    std::process::exit(0);
 }
 
 async fn calls(peer: &Peer, workload: &str, n_calls: usize) {
