@@ -3,6 +3,8 @@
 //! How values are written is part of the wire format: structs as maps with field names, enum variants by name, byte
 //! sequences as `bin`. So fields can be added, and other languages read what they expect.
 
+use std::cell::Cell;
+
 use bytes::Bytes;
 use rmp_serde::config::BytesMode;
 use serde::Serialize;
@@ -13,7 +15,16 @@ use crate::blob;
 use crate::scan::{self, ScanError, Scanner};
 
 /// The encoded bytes of small things, without an allocation.
-pub(crate) type InlineBuf = SmallVec<[u8; 128]>;
+pub(crate) type InlineBuf = SmallVec<[u8; 64]>;
+
+thread_local! {
+    /// Where values are encoded before they have their place: serde writes a few bytes at a time, which costs least into
+    /// a `Vec`.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// The most that a thread keeps for the next value. What is larger is not copied either.
+const KEPT_SCRATCH: usize = 4 << 10;
 
 /// A value could not be encoded.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -83,12 +94,24 @@ impl Payload {
         let Body::Inline(body) = &mut self.body else {
             return Err(EncodeError { message: "an arrived payload cannot be added to".to_owned() });
         };
+        // A value that encodes another one while it is encoded finds no scratch there, and makes its own.
+        let mut scratch = SCRATCH.take();
         blob::collecting(&mut self.attachments, || {
             let mut serializer =
-                rmp_serde::Serializer::new(body).with_struct_map().with_bytes(BytesMode::ForceIterables);
+                rmp_serde::Serializer::new(&mut scratch).with_struct_map().with_bytes(BytesMode::ForceIterables);
             value.serialize(&mut serializer)
         })
-        .map_err(|error| EncodeError { message: error.to_string() })
+        .map_err(|error| EncodeError { message: error.to_string() })?;
+        if body.is_empty() && scratch.len() > KEPT_SCRATCH {
+            *body = InlineBuf::from_vec(scratch);
+            return Ok(());
+        }
+        body.extend_from_slice(&scratch);
+        if scratch.capacity() <= KEPT_SCRATCH {
+            scratch.clear();
+            SCRATCH.set(scratch);
+        }
+        Ok(())
     }
 
     /// Takes back what was encoded from byte `at` on. Its attachments stay.
