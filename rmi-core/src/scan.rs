@@ -54,6 +54,24 @@ enum Shape {
     Items { values: usize },
 }
 
+/// How many bytes a value with this marker has, where the marker alone says so and its bytes may be any; else 0.
+const FIXED_LEN: [u8; 256] = {
+    let mut lens = [0; 256];
+    let mut marker = 0;
+    while marker < 256 {
+        lens[marker] = match marker {
+            0x00..=0x7f | 0xe0..=0xff | 0xc0 | 0xc2 | 0xc3 => 1,
+            0xcc | 0xd0 => 2,
+            0xcd | 0xd1 => 3,
+            0xca | 0xce | 0xd2 => 5,
+            0xcb | 0xcf | 0xd3 => 9,
+            _ => 0,
+        };
+        marker += 1;
+    }
+    lens
+};
+
 /// Walks over a document, value by value. Cheap to clone: a clone looks ahead.
 #[derive(Debug, Clone)]
 pub struct Scanner<'a> {
@@ -119,7 +137,11 @@ impl<'a> Scanner<'a> {
                 self.take(bytes)?;
             }
             Shape::Str { bytes } => {
-                std::str::from_utf8(self.take(bytes)?).map_err(|_| ScanError::InvalidUtf8)?;
+                let bytes = self.take(bytes)?;
+                // Cheaper than the whole check, and mostly enough.
+                if !bytes.is_ascii() {
+                    text(bytes)?;
+                }
             }
             Shape::Items { values } => return Ok(Some(values)),
         }
@@ -140,12 +162,34 @@ impl<'a> Scanner<'a> {
                 }
                 level -= 1;
             }
+            open[level] -= self.pass_numbers(open[level])?;
+            if open[level] == 0 {
+                continue;
+            }
             open[level] -= 1;
             if let Some(values) = self.pass()? {
                 level += 1;
                 *open.get_mut(level).filter(|_| level < allowed).ok_or(ScanError::TooDeep)? = values;
             }
         }
+    }
+
+    /// Passes what has a fixed length, as far as it goes and `most` of it: an array of numbers is passed here. Gives back
+    /// how many there were; what ends early is left to the closer look.
+    fn pass_numbers(&mut self, most: usize) -> Result<usize, ScanError> {
+        let (mut at, mut n) = (self.at, 0);
+        while n < most {
+            let Some(marker) = self.bytes.get(at) else { break };
+            let len = usize::from(FIXED_LEN[usize::from(*marker)]);
+            if len == 0 || len > self.bytes.len() - at {
+                break;
+            }
+            at += len;
+            n += 1;
+        }
+        self.at = at;
+        self.count(n)?;
+        Ok(n)
     }
 
     /// Enters an array and returns how many values follow. Levels entered count towards [`MAX_DEPTH`].
@@ -200,7 +244,7 @@ impl<'a> Scanner<'a> {
     pub fn str(&mut self) -> Result<&'a str, ScanError> {
         match self.peek() {
             Some(0xa0..=0xbf | 0xd9..=0xdb) => match self.shape()? {
-                Shape::Str { bytes } => std::str::from_utf8(self.take(bytes)?).map_err(|_| ScanError::InvalidUtf8),
+                Shape::Str { bytes } => text(self.take(bytes)?),
                 _ => Err(ScanError::Expected("a string")),
             },
             _ => Err(ScanError::Expected("a string")),
@@ -348,6 +392,10 @@ impl<'a> Scanner<'a> {
     }
 }
 
+fn text(bytes: &[u8]) -> Result<&str, ScanError> {
+    std::str::from_utf8(bytes).map_err(|_| ScanError::InvalidUtf8)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -373,6 +421,8 @@ mod tests {
             &[0xd6, 1, 0, 0, 0, 0],
             &[0x92, 0x01, 0x91, 0xc0],
             &[0x81, 0xa1, b'k', 0x93, 1, 2, 3],
+            &[0x94, 0xcc, 200, 0xd1, 1, 2, 0xce, 1, 2, 3, 4, 0xcb, 0, 0, 0, 0, 0, 0, 0, 0],
+            &[0x93, 0xca, 0, 0, 0, 0, 0xa1, b'x', 0xd3, 0, 0, 0, 0, 0, 0, 0, 1],
             &[0xdc, 0, 1, 0x01],
             &[0xde, 0, 1, 0x01, 0x02],
         ];
