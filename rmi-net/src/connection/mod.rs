@@ -18,6 +18,7 @@
 
 mod accounts;
 mod answering;
+mod assembly;
 mod batch;
 mod calling;
 mod handshake;

@@ -4,15 +4,13 @@
 //! the traffic and is small on an idle connection. A message in parts grows by the bytes that have come, never by what
 //! it announces.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
 use rmi_core::exception::Exception;
 use rmi_core::frame::{
-    FrameError, FrameHeader, GoAway, GoAwayReason, HEADER_LEN, MAX_PAYLOAD, MIN_PART, decode_window, frame_flag,
-    frame_type, split_opening,
+    FrameError, FrameHeader, GoAway, GoAwayReason, HEADER_LEN, decode_window, frame_flag, frame_type,
 };
 use rmi_core::hello::decode_records;
 use rmi_core::kind::Kind;
@@ -20,6 +18,7 @@ use rmi_core::message::{Message, Response};
 use rmi_core::scan::{ScanError, Scanner};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use super::assembly::{Assembly, Whole};
 use super::batch::Batch;
 use super::serving::Turn;
 use super::{Connection, Ended, Halves, NO_FRAME};
@@ -31,7 +30,7 @@ use crate::sync::atomic::Ordering;
 use crate::sync::lock;
 use crate::tasks::spawn;
 
-const LEAST_READ: usize = 2 << 10;
+const LEAST_READ: usize = 512;
 const MOST_READ: usize = 64 << 10;
 /// More pings than this within the time after which one is due are an attack.
 const MOST_PINGS: u32 = 10;
@@ -39,15 +38,8 @@ const MOST_PINGS: u32 = 10;
 /// What the reader task owns.
 struct Reader {
     connection: Arc<Connection>,
-    /// Messages that come in parts, by whether they are responses and by id.
-    open: HashMap<(bool, u64), Open>,
-    n_open_requests: usize,
-    /// Announced bytes of those of which a part has come.
-    begun: u64,
-    /// Bytes that the peer may still send in parts.
-    credit: u64,
-    /// Bytes taken in, for which credit is due.
-    taken: u64,
+    /// Messages that come in parts.
+    assembly: Assembly,
     /// When the current count of pings began, in milliseconds of the connection's age, and the count.
     pings: (u64, u32),
     /// The greatest id of a request that was handled, and the greatest that is accepted.
@@ -56,52 +48,14 @@ struct Reader {
     batch: Batch,
 }
 
-/// A message of which parts are missing.
-struct Open {
-    flags: u8,
-    total: usize,
-    bytes: Vec<u8>,
-    is_begun: bool,
-    /// Its place in the row of a serial service.
-    turn: Option<Turn>,
-    arriving: Option<Arriving>,
-    /// When it began to come: a request's deadline counts from there.
-    came_at: Instant,
-}
-
-/// A request of which parts are missing: it was accepted, so the connection waits for it when it winds down.
-struct Arriving {
-    connection: Arc<Connection>,
-    id: u64,
-}
-
-impl Arriving {
-    fn new(connection: &Arc<Connection>, id: u64) -> Self {
-        lock(&connection.state).arriving.insert(id);
-        Self { connection: Arc::clone(connection), id }
-    }
-
-    /// It is complete. Whether it is to be run: else its caller was told meanwhile that it will not be.
-    fn is_wanted(&self) -> bool {
-        lock(&self.connection.state).arriving.contains(&self.id)
-    }
-}
-
-impl Drop for Arriving {
-    fn drop(&mut self) {
-        lock(&self.connection.state).arriving.remove(&self.id);
-        self.connection.progress.notify_waiters();
-    }
-}
-
 /// Why the connection cannot go on.
-enum Fatal {
+pub(super) enum Fatal {
     Frame(FrameError),
     Protocol(&'static str),
     TooMuch(&'static str),
 }
 
-const NEVER_MADE: Fatal = Fatal::Protocol("an answer to a call that was never made");
+pub(super) const NEVER_MADE: Fatal = Fatal::Protocol("an answer to a call that was never made");
 
 impl From<FrameError> for Fatal {
     fn from(error: FrameError) -> Self {
@@ -122,14 +76,9 @@ impl Drop for EndOnDrop {
 pub(super) async fn run(connection: Arc<Connection>, halves: Halves) {
     let _end = EndOnDrop(Arc::clone(&connection));
     let Halves { mut reader, mut buffer } = halves;
-    let credit = connection.limits.window() as u64;
     let mut this = Reader {
         connection: Arc::clone(&connection),
-        open: HashMap::new(),
-        n_open_requests: 0,
-        begun: 0,
-        credit,
-        taken: 0,
+        assembly: Assembly::new(&connection),
         pings: (0, 0),
         last_request: 0,
         last_accepted: u64::MAX,
@@ -146,16 +95,10 @@ pub(super) async fn run(connection: Arc<Connection>, halves: Halves) {
         if mutant::is(Mutant::HalfReadFrameLost) {
             buffer.clear();
         }
-        if buffer.is_empty() && buffer.capacity() > MOST_READ {
-            buffer = BytesMut::new();
-        }
-        buffer.reserve(want.max(frame_len(&buffer).saturating_sub(buffer.len())));
         #[cfg(mutants)]
         connection.await_room_in_the_queue().await;
-        match reader.read_buf(&mut buffer).await {
+        match this.read(&mut reader, &mut buffer, &mut want).await {
             Ok(0) => return this.at_end(),
-            Ok(n) if n >= want => want = (want * 2).min(MOST_READ),
-            Ok(n) if n < want / 4 => want = (want / 2).max(LEAST_READ),
             Ok(_) => {}
             Err(error) => return connection.end(Ended::io(error)),
         }
@@ -209,20 +152,57 @@ fn whole(payload: &[u8], has_attachments: bool) -> Result<Message<'_>, ScanError
     }
 }
 
+/// The place of a large request in the row of its service: the order is that of the first parts.
+fn peek_turn(connection: &Connection, flags: u8, first: &[u8]) -> Option<Turn> {
+    let mut scanner = Scanner::new(first);
+    if flags & frame_flag::ATTACHMENTS != 0 {
+        scanner.value().ok()?;
+    }
+    let mut body = Scanner::new(scanner.rest());
+    body.array_header().ok()?;
+    let method = connection.serving.host.resolve(body.str().ok()?).ok()?;
+    connection.serving.turn(&method)
+}
+
 impl Reader {
+    /// Reads what is there: the rest of a part straight to its message, all else to `buffer`, for which `want` bytes are
+    /// asked.
+    async fn read(
+        &mut self,
+        reader: &mut (dyn AsyncRead + Send + Unpin),
+        buffer: &mut BytesMut,
+        want: &mut usize,
+    ) -> std::io::Result<usize> {
+        if let Some(mut target) = self.assembly.target() {
+            let n = reader.read_buf(&mut target).await?;
+            self.assembly.filled(n, buffer);
+            return Ok(n);
+        }
+        if buffer.is_empty() && buffer.capacity() > MOST_READ {
+            *buffer = BytesMut::new();
+        }
+        buffer.reserve((*want).max(frame_len(buffer).saturating_sub(buffer.len())));
+        let n = reader.read_buf(buffer).await?;
+        if n >= *want {
+            *want = (*want * 2).min(MOST_READ);
+        } else if n < *want / 4 {
+            *want = (*want / 2).max(LEAST_READ);
+        }
+        Ok(n)
+    }
+
     /// Handles every whole frame, and notes since when the one behind them has been coming.
     fn handle(&mut self, buffer: &mut BytesMut) -> Result<(), Fatal> {
-        let n_bytes = buffer.len();
         self.begin(buffer);
         let handled = self.frames(buffer);
         // Also what came before something that ends the connection.
         let settled = self.settle(true);
-        handled?;
+        let has_passed_one = handled?;
         settled?;
         let since = &self.connection.frame_since;
-        if buffer.is_empty() {
+        if buffer.is_empty() && self.assembly.n_left().is_none() {
             since.store(NO_FRAME, Ordering::Relaxed);
-        } else if buffer.len() < n_bytes || since.load(Ordering::Relaxed) == NO_FRAME {
+        } else if has_passed_one || since.load(Ordering::Relaxed) == NO_FRAME {
             since.store(self.connection.age_ms(), Ordering::Relaxed);
         }
         // Answers of methods that ran here, pongs and credit leave together.
@@ -234,7 +214,8 @@ impl Reader {
     /// Begins with what has come: under one lock, the requests are accepted, room is set aside for their answers, and
     /// what has come of answers is dropped whose calls have ended meanwhile.
     fn begin(&mut self, buffer: &[u8]) {
-        let last_request = last_request(buffer);
+        let n_left = self.assembly.n_left().unwrap_or_default();
+        let last_request = last_request(buffer.get(n_left..).unwrap_or_default());
         let dropped = {
             let mut state = lock(&self.connection.state);
             self.last_accepted = state.last_accepted;
@@ -244,18 +225,36 @@ impl Reader {
             std::mem::take(&mut state.dropped_answers)
         };
         for id in dropped {
-            self.close_open((true, id));
+            self.assembly.drop_open((true, id));
         }
     }
 
-    fn frames(&mut self, buffer: &mut BytesMut) -> Result<(), Fatal> {
-        while let Some(header) = FrameHeader::decode(buffer)? {
+    /// Handles the frames that are there. Whether one has ended.
+    fn frames(&mut self, buffer: &mut BytesMut) -> Result<bool, Fatal> {
+        let mut has_passed_one = false;
+        loop {
+            if self.assembly.n_left().is_some() {
+                self.assembly.feed(buffer);
+                if let Some(whole) = self.assembly.end_part() {
+                    self.take_whole(whole)?;
+                }
+                if self.assembly.n_left().is_some() {
+                    return Ok(has_passed_one);
+                }
+                has_passed_one = true;
+            }
+            let Some(header) = FrameHeader::decode(buffer)? else { return Ok(has_passed_one) };
+            if header.frame_type == frame_type::PART {
+                buffer.advance(HEADER_LEN);
+                self.assembly.begin_part(header, self.last_request)?;
+                continue;
+            }
             let end = HEADER_LEN + header.payload_len;
-            let Some(payload) = buffer.get(HEADER_LEN..end) else { break };
+            let Some(payload) = buffer.get(HEADER_LEN..end) else { return Ok(has_passed_one) };
             self.frame(header, payload)?;
             buffer.advance(end);
+            has_passed_one = true;
         }
-        Ok(())
     }
 
     /// Lets go of what was gathered; more may follow, unless it is the last time.
@@ -268,7 +267,6 @@ impl Reader {
         match header.frame_type {
             frame_type::REQUEST => self.request(header, payload),
             frame_type::RESPONSE => self.response(header, payload),
-            frame_type::PART => self.part(header, payload),
             frame_type::WINDOW => {
                 let bytes = decode_window(payload)?;
                 lock(&connection.state).outgoing.add_credit(bytes);
@@ -276,7 +274,7 @@ impl Reader {
             }
             frame_type::CANCEL => {
                 self.bear(|patience| &mut patience.cancels, "too many cancels")?;
-                self.close_open((false, header.id));
+                self.assembly.drop_open((false, header.id));
                 let connection = &self.connection;
                 if lock(&connection.state).outgoing.drop_bulk(header.id, true) {
                     connection.made_room();
@@ -366,7 +364,7 @@ impl Reader {
     }
 
     fn response(&mut self, header: FrameHeader, payload: &[u8]) -> Result<(), Fatal> {
-        if self.open.contains_key(&(true, header.id)) {
+        if self.assembly.is_open((true, header.id)) {
             return Err(Fatal::Protocol("a second answer to a call"));
         }
         if header.has(frame_flag::MORE) {
@@ -393,114 +391,28 @@ impl Reader {
 
     /// A message in parts begins.
     fn open(&mut self, header: FrameHeader, payload: &[u8], is_response: bool) -> Result<(), Fatal> {
-        let (total, first) = split_opening(payload)?;
-        let total = usize::try_from(total).ok().filter(|total| *total <= self.connection.limits.message());
-        let total = total.ok_or(Fatal::Protocol("a message is larger than this node takes"))?;
-        if is_response {
-            let pending = &mut lock(&self.connection.state).pending;
-            if !pending.open_answer(header.id) {
-                // Its caller is gone: its parts will be dropped.
-                return if header.id <= pending.last_id() { Ok(()) } else { Err(NEVER_MADE) };
-            }
-        } else if self.n_open_requests >= self.connection.limits.calls_per_peer() {
-            // Of answers there are never more than calls of this side.
-            return Err(Fatal::TooMuch("more requests in parts at once than calls may run"));
-        } else {
-            self.n_open_requests += 1;
-        }
-        let turn = if is_response { None } else { self.peek_turn(header.flags, first) };
-        let arriving = (!is_response).then(|| Arriving::new(&self.connection, header.id));
-        let open = Open {
-            flags: header.flags,
-            total,
-            bytes: first.to_vec(),
-            is_begun: false,
-            turn,
-            came_at: self.connection.clock.now(),
-            arriving,
-        };
-        self.open.insert((is_response, header.id), open);
-        Ok(())
+        let connection = Arc::clone(&self.connection);
+        self.assembly.open(header, payload, is_response, |first| peek_turn(&connection, header.flags, first))
     }
 
-    /// The place of a large request in the row of its service: the order is that of the first parts.
-    fn peek_turn(&self, flags: u8, first: &[u8]) -> Option<Turn> {
-        let mut scanner = Scanner::new(first);
-        if flags & frame_flag::ATTACHMENTS != 0 {
-            scanner.value().ok()?;
-        }
-        let mut body = Scanner::new(scanner.rest());
-        body.array_header().ok()?;
-        let method = self.connection.serving.host.resolve(body.str().ok()?).ok()?;
-        self.connection.serving.turn(&method)
-    }
-
-    fn part(&mut self, header: FrameHeader, payload: &[u8]) -> Result<(), Fatal> {
-        let len = payload.len() as u64;
-        self.credit =
-            self.credit.checked_sub(len).ok_or(Fatal::Protocol("more was sent in parts than there was credit"))?;
-        self.taken += len;
-        let has_more = header.has(frame_flag::MORE);
-        if has_more && payload.len() < MIN_PART {
-            return Err(Fatal::Protocol("a part is too small"));
-        }
-        let is_response = header.has(frame_flag::RESPONSE);
-        let key = (is_response, header.id);
-        let Some(open) = self.open.get_mut(&key) else {
-            let state = lock(&self.connection.state);
-            let last = if is_response { state.pending.last_id() } else { self.last_request };
-            // Of a message that was cancelled or answered meanwhile.
-            return if header.id <= last { Ok(()) } else { Err(Fatal::Protocol("a part of no message")) };
-        };
-        if !open.is_begun {
-            open.is_begun = true;
-            let reassembly = self.connection.limits.reassembly() as u64;
-            if self.begun > 0 && self.begun + open.total as u64 > reassembly {
-                return Err(Fatal::Protocol("more messages in parts at once than this node puts together"));
-            }
-            self.begun += open.total as u64;
-        }
-        let n = open.bytes.len() + payload.len();
-        if n > open.total || (n == open.total) == has_more {
-            return Err(Fatal::Protocol("a message has not the length that it announced"));
-        }
-        if open.bytes.capacity() < n {
-            // By what has come, and never beyond what was announced.
-            let capacity = (open.bytes.len() * 2).max(MAX_PAYLOAD * 2).clamp(n, open.total);
-            open.bytes.reserve_exact(capacity - open.bytes.len());
-        }
-        open.bytes.extend_from_slice(payload);
-        if has_more {
-            return Ok(());
-        }
-        let Some(open) = self.close_open(key) else { return Ok(()) };
-        let message = Message::from_bytes(&Bytes::from(open.bytes), open.flags & frame_flag::ATTACHMENTS != 0);
+    /// A message is complete that came in parts.
+    fn take_whole(&mut self, whole: Whole) -> Result<(), Fatal> {
+        let Whole { key: (is_response, id), flags, bytes, turn, came_at, arriving } = whole;
+        let message = Message::from_bytes(&bytes, flags & frame_flag::ATTACHMENTS != 0);
         if is_response {
-            return self.take_response(FrameHeader { flags: open.flags, ..header }, message);
+            let header = FrameHeader::new(frame_type::RESPONSE, id, bytes.len()).with_flags(flags);
+            return self.take_response(header, message);
         }
-        if open.arriving.as_ref().is_some_and(|arriving| !arriving.is_wanted()) {
+        if arriving.as_ref().is_some_and(|arriving| !arriving.is_wanted()) {
             return Ok(());
         }
         // Still counted as arriving, until it counts as running.
-        self.take_request(header.id, message, open.turn, Some(open.came_at))
+        self.take_request(id, message, turn, Some(came_at))
     }
 
-    fn close_open(&mut self, key: (bool, u64)) -> Option<Open> {
-        let open = self.open.remove(&key)?;
-        if let (false, _) = key {
-            self.n_open_requests -= 1;
-        }
-        if open.is_begun {
-            self.begun -= open.total as u64;
-        }
-        Some(open)
-    }
-
-    /// Gives credit for what was taken in, a quarter of the window at a time.
+    /// Gives credit for what was taken in.
     fn give_credit(&mut self) {
-        if self.taken * 4 >= self.connection.limits.window() as u64 {
-            let taken = std::mem::take(&mut self.taken);
-            self.credit += taken;
+        if let Some(taken) = self.assembly.take_due_credit() {
             let mut state = lock(&self.connection.state);
             state.outgoing.push(frame_type::WINDOW, 0, 0, |out| out.extend_from_slice(&taken.to_le_bytes()));
         }
