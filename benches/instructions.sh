@@ -46,6 +46,7 @@ done <<'END'
 one 1000 3000
 pipelined 6400 19200
 deadline 6400 19200
+traced 6400 19200
 record 1280 3840
 blob 16 48
 END

@@ -10,6 +10,9 @@ use rmi::{Blob, Peer};
 use rmi_benches::service::{BenchStub, Record, builder};
 use rmi_net::seam::{BoxFuture, Clock, Seams, SystemRng};
 use rmi_net::transport::SystemNet;
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// A clock that is stopped once the nodes know each other. Under the tool everything is slow, and methods would be
 /// found too slow to run where their requests are read.
@@ -40,9 +43,15 @@ impl Clock for StoppedClock {
 async fn main() {
     let mut arguments = std::env::args().skip(1);
     let (Some(workload), Some(Ok(n_calls))) = (arguments.next(), arguments.next().map(|text| text.parse())) else {
-        eprintln!("instructions <one|pipelined|deadline|record|blob> <calls>");
+        eprintln!("instructions <one|pipelined|deadline|traced|record|blob> <calls>");
         std::process::exit(2);
     };
+    if workload == "traced" {
+        // A subscriber that wants nothing of what it is offered.
+        let nothing = tracing_subscriber::filter::Targets::new();
+        let layer = tracing_subscriber::fmt::layer().with_filter(nothing);
+        tracing_subscriber::registry().with(layer).init();
+    }
     let clock = StoppedClock::default();
     let server = builder("server").seams(clock.seams()).listen("tcp://127.0.0.1:0").start().await.expect("a server");
     let client = builder("client").seams(clock.seams()).seeds(server.addresses()).start().await.expect("a client");
@@ -65,7 +74,7 @@ async fn calls(peer: &Peer, workload: &str, n_calls: usize) {
                 let (record, blob) = (Record::sample(), Blob::from(vec![1; 1 << 20]));
                 for _ in 0..n_calls / in_flight {
                     match workload.as_str() {
-                        "one" | "pipelined" => {
+                        "one" | "pipelined" | "traced" => {
                             stub.add(1, 2).await.expect("a sum");
                         }
                         "deadline" => {
