@@ -245,9 +245,9 @@ impl Assembly {
         Some(open)
     }
 
-    /// The credit that is due to the peer, once it is a quarter of the window.
+    /// The credit that is due to the peer, once it is half of the window.
     pub(super) fn take_due_credit(&mut self) -> Option<u64> {
-        if self.taken * 4 < self.connection.limits.window() as u64 {
+        if self.taken * 2 < self.connection.limits.window() as u64 {
             return None;
         }
         let taken = std::mem::take(&mut self.taken);
