@@ -431,7 +431,7 @@ async fn parts_beyond_the_window_end_the_connection() {
         let response = answer(&mut raw, 1).await;
         let Response::Value(value) = &response else { panic!("{response:?}") };
         assert_eq!(value.decode::<usize>().unwrap(), 1_000_000);
-        // One that does not wait does not: less than a quarter of the window does not come back yet.
+        // One that does not wait does not: less than half of the window does not come back yet.
         drop(raw);
         let mut raw = attacked.raw().await;
         let mut frames = BytesMut::new();

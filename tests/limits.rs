@@ -559,7 +559,7 @@ fn window_and_reassembly() {
         is_exact(64 << 10, |n| async move {
             let mut raw = raw("limit-window").await;
             raw.send(request, more, 1, &opening(1 << 20)).await;
-            // A quarter of the window does not come back yet, and a part is a frame at most.
+            // Less than half of the window does not come back yet, and a part is a frame at most.
             raw.send(part, more, 1, &vec![0; 16_000]).await;
             raw.send(part, more, 1, &vec![0; n - 16_000]).await;
             lives(&mut raw).await.is_ok()

@@ -4,6 +4,7 @@
 mod common;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{Counter, until_quiet, within};
@@ -57,6 +58,24 @@ impl Quick {
     #[rmi(spawn)]
     async fn apart(&self) -> u64 {
         tokio::task::try_id().map_or(0, |id| id.to_string().parse().unwrap_or(0))
+    }
+}
+
+/// Runs one call at a time, each of which keeps its thread.
+#[derive(Clone, Default)]
+struct Serial {
+    n_running: Arc<AtomicUsize>,
+    began: Counter,
+}
+
+#[rmi_node(serial)]
+impl Serial {
+    async fn compute(&self) -> bool {
+        let is_alone = self.n_running.fetch_add(1, Ordering::SeqCst) == 0;
+        self.began.add();
+        std::thread::sleep(Duration::from_millis(30));
+        self.n_running.fetch_sub(1, Ordering::SeqCst);
+        is_alone
     }
 }
 
@@ -163,4 +182,25 @@ async fn one_that_is_to_be_a_task_is_one_however_quick_it_is() {
         assert_ne!(task, last);
         last = task;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_computes_keeps_its_turn_until_it_has_ended_also_when_it_is_cancelled() {
+    let service = Serial::default();
+    let server = Node::builder().name("server").listen("tcp://127.0.0.1:0").serve(service.clone());
+    let server = server.start().await.unwrap();
+    let client = Node::builder().name("client").seeds(server.addresses()).start().await.unwrap();
+    let peer = client.peer("server").await.unwrap();
+    let stub = SerialStub::new(&peer);
+    // It moves to the compute pool.
+    for _ in 0..6 {
+        assert!(within(stub.compute().into_future()).await.unwrap());
+    }
+    for n in 0..5 {
+        let cancelled = stub.compute().send();
+        service.began.reaches(7 + 2 * n).await;
+        drop(cancelled);
+        assert!(within(stub.compute().into_future()).await.unwrap(), "two ran at once");
+    }
+    until_quiet(&[&server]).await;
 }

@@ -72,7 +72,8 @@ impl ServiceDescriptor {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Execution {
-    /// `async fn`: on the node's runtime.
+    /// `async fn`: on the node's runtime; where its requests are read while it is quick, on the compute pool while its polls
+    /// take long.
     Async,
     /// `async fn` with `#[rmi(spawn)]`: on the node's runtime, always as a task of its own.
     Spawned,

@@ -95,7 +95,7 @@ impl Payload {
             return Err(EncodeError { message: "an arrived payload cannot be added to".to_owned() });
         };
         // A value that encodes another one while it is encoded finds no scratch there, and makes its own.
-        let mut scratch = SCRATCH.take();
+        let mut scratch = SCRATCH.try_with(Cell::take).unwrap_or_default();
         blob::collecting(&mut self.attachments, || {
             let mut serializer =
                 rmp_serde::Serializer::new(&mut scratch).with_struct_map().with_bytes(BytesMode::ForceIterables);
@@ -109,7 +109,8 @@ impl Payload {
         body.extend_from_slice(&scratch);
         if scratch.capacity() <= KEPT_SCRATCH {
             scratch.clear();
-            SCRATCH.set(scratch);
+            // A thread that is ending keeps nothing.
+            let _ = SCRATCH.try_with(|kept| kept.set(scratch));
         }
         Ok(())
     }

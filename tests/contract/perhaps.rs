@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use bytes::BytesMut;
 use rmi::{Class, Kind, Limits, Node, Role, args};
-use rmi_core::frame::{GoAway, GoAwayReason, frame_flag, frame_type};
+use rmi_core::frame::{GoAway, GoAwayReason, frame_flag, frame_type, put_frame};
 use rmi_core::hello::PeerLimits;
 
 use crate::common::{Raw, hello, host_port, until_quiet, virtually, within};
@@ -71,6 +72,29 @@ async fn a_late_answer_is_for_its_own_call_and_no_other() {
             }
             raw.send(frame_type::RESPONSE, 0, header.id, &[2]).await;
             assert_eq!(call.await.unwrap(), 2, "after {n} calls");
+        }
+    })
+    .await;
+}
+
+/// What is answered already keeps nothing of a second answer, also where both come in one read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_answer_that_comes_in_parts_is_forgotten_at_once() {
+    within(async {
+        let (mut raw, _client, peer, _listener) = impostor(PeerLimits::default()).await;
+        for n in 0..50 {
+            let call = peer.invoke::<u8>("Faulty.fine", args![]).send();
+            let id = raw.frame_of(frame_type::REQUEST).await.0.id;
+            let mut bytes = BytesMut::new();
+            put_frame(&mut bytes, frame_type::RESPONSE, 0, id, |out| out.extend_from_slice(&[1]));
+            put_frame(&mut bytes, frame_type::RESPONSE, frame_flag::MORE, id, |out| {
+                out.extend_from_slice(&100_000_u64.to_le_bytes());
+                out.extend_from_slice(&[0; 4096]);
+            });
+            // To one whose parts are awaited this would be too much.
+            put_frame(&mut bytes, frame_type::RESPONSE, 0, id, |out| out.extend_from_slice(&[1]));
+            raw.write(&bytes).await;
+            assert_eq!(call.await.unwrap(), 1, "after {n} calls");
         }
     })
     .await;

@@ -1,8 +1,9 @@
 //! Messages that come in parts, put together.
 //!
 //! Bytes of a part go straight to where their message grows: [`Assembly::target`] is what the socket is read into while
-//! a part is coming. A message grows by what has come of it, never by what it announces alone: at most to four times
-//! that. What may be open, and how much of it, is bounded; a peer that goes beyond breaks the protocol.
+//! a part is coming. A message grows by what has come of it, never by what it announces alone: it has room for 256 KiB
+//! when its first part comes, and then for four times what is there, as far as it goes. What may be open, and how much of
+//! it, is bounded; a peer that goes beyond breaks the protocol.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -64,7 +65,7 @@ pub(super) struct Whole {
     pub(super) turn: Option<Turn>,
     /// When it began to come: a request's deadline counts from there.
     pub(super) came_at: Instant,
-    /// There for a request, and still counted as arriving until it is dropped.
+    /// There for a request: to be claimed before it is run.
     pub(super) arriving: Option<Arriving>,
 }
 
@@ -80,9 +81,10 @@ impl Arriving {
         Self { connection: Arc::clone(connection), id }
     }
 
-    /// It is complete. Whether it is to be run: else its caller was told meanwhile that it will not be.
-    pub(super) fn is_wanted(&self) -> bool {
-        lock(&self.connection.state).arriving.contains(&self.id)
+    /// It is complete. Whether it is to be run, for nobody can refuse it any more: else its caller was told meanwhile that
+    /// it will not be.
+    pub(super) fn claim(&self) -> bool {
+        lock(&self.connection.state).arriving.remove(&self.id)
     }
 }
 

@@ -62,6 +62,11 @@ impl Batch {
         *self.now.get_or_insert_with(read)
     }
 
+    /// What comes next is no method's time.
+    pub(super) fn forget_time(&mut self) {
+        self.now = None;
+    }
+
     /// A method has ended, or waits. How long it took.
     pub(super) fn took(&mut self, began: Instant, now: Instant) -> Duration {
         let took = now.saturating_duration_since(began);

@@ -66,7 +66,7 @@ impl Connection {
             return Err(request);
         }
         let n_bytes = message.len(&request);
-        if state.row.is_before(request.scope.is_some()) || !self.has_room(&state, n_bytes) {
+        if state.row.is_before(request.scope.is_some()) || !self.has_room(&state, n_bytes, request.one_way) {
             return Ok(self.start_later(&mut state, request, n_bytes, deadline, detour.clone()));
         }
         Ok(self.send(state, &request, message, deadline, remaining))
@@ -99,7 +99,7 @@ impl Connection {
                 if is_nested && !this.has_place(&state) {
                     return Poll::Ready(Some(overloaded(&state, true)));
                 }
-                if !state.row.is_first(place.place) || !this.has_room(&state, n_bytes) {
+                if !state.row.is_first(place.place) || !this.has_room(&state, n_bytes, request.one_way) {
                     state.row.wait(place.place, context.waker());
                     return Poll::Pending;
                 }
@@ -130,8 +130,8 @@ impl Connection {
         }))
     }
 
-    fn has_room(&self, state: &State, n_bytes: usize) -> bool {
-        let has_room = mutant::is(Mutant::UnboundedQueue) || state.outgoing.has_room_for_request(n_bytes);
+    fn has_room(&self, state: &State, n_bytes: usize, one_way: bool) -> bool {
+        let has_room = mutant::is(Mutant::UnboundedQueue) || state.outgoing.has_room_for_request(n_bytes, one_way);
         has_room && self.has_place(state)
     }
 
@@ -250,7 +250,7 @@ impl Connection {
         let Some(call) = state.pending.get_mut(id) else { return true };
         let (progress, no_cancel, one_way) = (call.progress, call.no_cancel, call.one_way);
         if call.is_answer_open {
-            state.dropped_answers.push(id);
+            state.dropped.push((true, id));
         }
         // A message in parts does not run before its last part has left the queue.
         let cut = match progress {

@@ -148,8 +148,9 @@ impl Connection {
     }
 
     fn next_look(&self, now: Instant, silence: Instant) -> Instant {
-        let running = self.serving.earliest();
+        // Under one lock with `look_at`, which is called for each deadline that is added.
         let mut state = lock(&self.state);
+        let running = self.serving.earliest();
         let held = (!state.held_cancels.is_empty()).then(|| state.cancels.next_at(now));
         let earliest = [running, state.pending.earliest(), held, self.frame_due()].into_iter().flatten().min();
         let next = earliest.map_or(silence, |earliest| earliest.min(silence));

@@ -49,6 +49,7 @@ use rmi_core::kind::{Class, Kind};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
+use self::assembly::Key;
 pub(crate) use self::calling::Detour;
 pub use self::handshake::HandshakeError;
 pub(crate) use self::handshake::{Greeting, Refusal, greet};
@@ -151,8 +152,8 @@ struct State {
     held_cancels: VecDeque<HeldCancel>,
     /// How many cancels may leave.
     cancels: Bucket,
-    /// Calls that have ended while their answers were coming in parts: the reader drops what it has of them.
-    dropped_answers: Vec<u64>,
+    /// Messages that come in parts and that nobody wants any more: the reader drops what it has of them.
+    dropped: Vec<Key>,
     /// Pongs that somebody waits for: the next id, and the ids that came back.
     next_ping: u64,
     last_pong: u64,
@@ -248,7 +249,7 @@ impl Connection {
                 is_finishing: false,
                 held_cancels: VecDeque::new(),
                 cancels: Bucket::new(MOST_CANCELS, CANCELS_PER_SECOND),
-                dropped_answers: Vec::new(),
+                dropped: Vec::new(),
                 next_ping: 1,
                 last_pong: 0,
                 idle: None,
@@ -447,11 +448,15 @@ impl Connection {
             let mut state = lock(&self.state);
             state.goaway = Some(goaway.reason);
             for id in state.pending.waiting(|id, _| id > goaway.last_accepted) {
+                // What is left of it would be dropped there.
+                state.outgoing.drop_bulk(id, false);
                 let error = CallError::new(Kind::GoingAway, "the peer shut down before it took the call");
                 told.extend(state.pending.end(id, Err(error.with_class(Class::NotExecuted))));
             }
         }
         self.tell(told);
+        self.room.notify_waiters();
+        self.flush(false);
         // Those that wait for room wait in vain.
         self.wake_row();
         self.progress.notify_waiters();

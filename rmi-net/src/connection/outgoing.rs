@@ -189,6 +189,7 @@ impl Outgoing {
         let is_it = |bulk: &Bulk| bulk.id == id && bulk.is_response == is_response;
         if let Some(idx) = self.held_back.iter().position(is_it) {
             self.held_back.remove(idx);
+            self.admit_held_back();
             return Some(0);
         }
         let idx = self.bulk.iter().position(is_it)?;
@@ -249,9 +250,14 @@ impl Outgoing {
         }
     }
 
-    /// Whether a request of this size may be added. The body of a large one waits apart if it has to.
-    pub(super) fn has_room_for_request(&self, n_bytes: usize) -> bool {
-        self.has_room_for_small(if n_bytes <= MAX_PAYLOAD { n_bytes } else { MAX_OPENING })
+    /// Whether a request of this size may be added. The body of a large one waits apart if it has to, for its caller: a
+    /// one-way call goes out without one.
+    pub(super) fn has_room_for_request(&self, n_bytes: usize, one_way: bool) -> bool {
+        if n_bytes <= MAX_PAYLOAD {
+            return self.has_room_for_small(n_bytes);
+        }
+        let is_held_back = !self.held_back.is_empty() || !self.has_room_for_large(n_bytes as u64, false);
+        self.has_room_for_small(MAX_OPENING) && !(one_way && is_held_back)
     }
 
     /// A single one may be larger than its share.
@@ -461,13 +467,13 @@ mod tests {
         ping(&mut out);
         ping(&mut out);
         fill(&mut out);
-        assert!(out.has_room_for_request(10));
+        assert!(out.has_room_for_request(10, false));
         ping(&mut out);
-        assert!(!out.has_room_for_request(10));
+        assert!(!out.has_room_for_request(10, false));
         out.written(HEADER_LEN, 0);
-        assert!(!out.has_room_for_request(10));
+        assert!(!out.has_room_for_request(10, false));
         out.written(HEADER_LEN, 0);
-        assert!(out.has_room_for_request(10));
+        assert!(out.has_room_for_request(10, false));
         assert_eq!((out.n_frames(), out.n_bytes()), (1, HEADER_LEN as u64));
         // In bytes.
         out.push_message(frame_type::REQUEST, 0, 2, message(60 * KIB), &[]);
@@ -483,7 +489,8 @@ mod tests {
         let mut out = Outgoing::new(&limits, u64::MAX, u64::MAX);
         // The first goes in, however large it is, and those behind it are held back.
         for id in 1..=3 {
-            assert!(out.has_room_for_request(1000 * KIB));
+            assert!(out.has_room_for_request(1000 * KIB, false));
+            assert_eq!(out.has_room_for_request(1000 * KIB, true), id == 1);
             out.push_message(frame_type::REQUEST, 0, id, message(1000 * KIB), &[]);
         }
         assert_eq!((out.bulk.len(), out.held_back.len()), (1, 2));

@@ -221,10 +221,10 @@ impl Reader {
             state.last_request = state.last_request.max(last_request);
             state.is_reading = true;
             self.batch.begin(&mut state, last_request > 0);
-            std::mem::take(&mut state.dropped_answers)
+            std::mem::take(&mut state.dropped)
         };
-        for id in dropped {
-            self.assembly.drop_open((true, id));
+        for key in dropped {
+            self.assembly.drop_open(key);
         }
     }
 
@@ -367,6 +367,8 @@ impl Reader {
             return Err(Fatal::Protocol("a second answer to a call"));
         }
         if header.has(frame_flag::MORE) {
+            // Its call may have an answer among those that were gathered.
+            self.settle(false)?;
             return self.open(header, payload, true);
         }
         self.take_response(header, whole(payload, header.has(frame_flag::ATTACHMENTS)))
@@ -402,10 +404,10 @@ impl Reader {
             let header = FrameHeader::new(frame_type::RESPONSE, id, bytes.len()).with_flags(flags);
             return self.take_response(header, message);
         }
-        if arriving.as_ref().is_some_and(|arriving| !arriving.is_wanted()) {
+        if arriving.as_ref().is_some_and(|arriving| !arriving.claim()) {
             return Ok(());
         }
-        // Still counted as arriving, until it counts as running.
+        // The connection counts as reading until the call counts as running.
         self.take_request(id, message, turn, Some(came_at))
     }
 

@@ -35,6 +35,8 @@ pub(super) struct Run {
     pub(super) context: CallContext,
     pub(super) one_way: bool,
     pub(super) no_cancel: bool,
+    /// Whose turn it is in a serial service: given back when the method has ended, not earlier.
+    pub(super) turn: Option<OwnedSemaphorePermit>,
     pub(super) permit: RunningCall,
 }
 
@@ -61,31 +63,32 @@ impl Run {
     }
 
     /// Decodes the arguments of a large request, and runs it.
-    pub(super) async fn run_owned(self, body: Bytes, attachments: Vec<Bytes>, turn: Option<OwnedSemaphorePermit>) {
+    pub(super) async fn run_owned(self, body: Bytes, attachments: Vec<Bytes>) {
         let begun = match IncomingRequest::decode(&body) {
             Ok(incoming) => self.begin(incoming.args, incoming.kwargs, &attachments, false),
             // It was decoded before.
             Err(error) => Begun::Done(Response::exception(Exception::new(Kind::BadArguments, error.to_string()))),
         };
         drop((body, attachments));
-        self.run(begun, turn).await;
+        self.run(begun).await;
     }
 
-    /// Runs the method. `turn` is given back when it has ended, not earlier.
-    pub(super) async fn run(self, begun: Begun, turn: Option<OwnedSemaphorePermit>) {
+    /// Runs the method.
+    pub(super) async fn run(self, begun: Begun) {
         match begun {
             Begun::Done(response) => self.answer(response),
             Begun::Task(task) => self.run_task(task).await,
-            Begun::Closure(method) => self.run_on_pool(method, turn).await,
+            Begun::Closure(method) => self.run_on_pool(method).await,
         }
     }
 
     /// Polls the method in this task, until it has ended or has shown to be work for the compute pool.
     async fn run_task(self, mut task: MethodTask) {
         let pace = &self.method.pace;
+        let may_move = self.method.descriptor.execution() == Execution::Async;
         let clock = &self.connection().clock;
         let response = poll_fn(|context| {
-            if pace.place() == Place::Pool {
+            if may_move && pace.place() == Place::Pool {
                 return Poll::Ready(None);
             }
             let began = clock.now();
@@ -115,7 +118,7 @@ impl Run {
             let runtime = connection.runtime.clone();
             let slot = connection.serving.host.slot(Execution::Compute, &runtime).await;
             let (waker, span) = (waker.clone(), span.clone());
-            // The permit goes where the method is: it is held until the poll has ended, also if this task is stopped.
+            // Permit and turn go where the method is: held until the poll has ended, also if this task is stopped.
             let poll = runtime.spawn_blocking(move || {
                 let clock = &self.connection().clock;
                 let began = clock.now();
@@ -137,16 +140,15 @@ impl Run {
         }
     }
 
-    async fn run_on_pool(self, method: PlainMethod, turn: Option<OwnedSemaphorePermit>) {
+    async fn run_on_pool(self, method: PlainMethod) {
         let runtime = self.connection().runtime.clone();
         let slot = self.connection().serving.host.slot(self.method.descriptor.execution(), &runtime).await;
         let scope = self.context.scope().clone().blocking(slot);
         let span = tracing::Span::current();
-        // From here on the method cannot be dropped; the permit is with it until it ends.
+        // From here on the method cannot be dropped; permit and turn are with it until it ends.
         runtime.spawn_blocking(move || {
             let response = span.in_scope(|| run::plain(&scope, method));
             drop(scope);
-            drop(turn);
             self.answer(response);
         });
     }
@@ -165,6 +167,7 @@ impl Run {
 
     /// Answers a call that stands in the table of those that can be stopped.
     pub(super) fn answer(mut self, response: Response) {
+        self.turn = None;
         self.log(&response);
         // A call that is not in the table any more was cancelled or has expired: nobody wants the answer.
         let is_wanted = self.permit.leave_table();

@@ -298,7 +298,7 @@ impl Connection {
         };
         let (one_way, no_cancel) = (incoming.is_one_way(), incoming.is_no_cancel() || method.descriptor.is_no_cancel());
         let context = CallContext::new(caller.clone(), scope);
-        let mut run = Run { method, context, one_way, no_cancel, permit };
+        let mut run = Run { method, context, one_way, no_cancel, turn: None, permit };
         // A `direct` method runs while it is dispatched, so its turn comes before.
         let waits_to_dispatch = turn.is_some() && execution == Execution::Direct;
         if waits_to_dispatch || message.body().len() > DECODED_HERE {
@@ -307,8 +307,8 @@ impl Connection {
                 let (body, attachments) = message.to_owned_parts();
                 let span = run.span();
                 let method = async move {
-                    let turn = wait_for(turn).await;
-                    run.run_owned(body, attachments, turn).await;
+                    run.turn = wait_for(turn).await;
+                    run.run_owned(body, attachments).await;
                 };
                 let task = self.runtime.spawn(method.instrument(span));
                 self.serving.set_task(id, task.abort_handle());
@@ -331,9 +331,10 @@ impl Connection {
             (Begun::Done(response), _) => run.answer_here(response, batch, || self.clock.now()),
             (begun, turn) => {
                 if self.enter_table(&mut run) {
+                    batch.forget_time();
                     let method = async move {
-                        let turn = wait_for(turn).await;
-                        run.run(begun, turn).await;
+                        run.turn = wait_for(turn).await;
+                        run.run(begun).await;
                     };
                     let task = self.runtime.spawn(method.instrument(span));
                     self.serving.set_task(id, task.abort_handle());

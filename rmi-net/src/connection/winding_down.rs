@@ -61,6 +61,9 @@ impl Connection {
         if mutant::is(Mutant::AnswerLostAtShutdown) {
             return self.end(Ended::new(Kind::ConnectionLost, "the connection was closed"));
         }
+        // What is being read may still be answered.
+        let has_read = self.wait_until(|state| (!state.is_reading).then_some(()));
+        self.within(Some(self.clock.now() + LINGER), has_read).await;
         lock(&self.state).is_finishing = true;
         self.flush(true);
         // The reader ends the connection when it has read to the end.
@@ -92,7 +95,12 @@ impl Connection {
 
     /// Requests that have come in part only will not run any more, and their callers are told so.
     fn refuse_arriving(self: &Arc<Self>) {
-        let arriving = std::mem::take(&mut lock(&self.state).arriving);
+        let arriving = {
+            let mut state = lock(&self.state);
+            let arriving = std::mem::take(&mut state.arriving);
+            state.dropped.extend(arriving.iter().map(|id| (false, *id)));
+            arriving
+        };
         for id in arriving {
             let exception = Exception::new(Kind::GoingAway, "the node shut down before all of the call had come");
             self.respond(id, "", Response::exception(exception.with_class(Class::NotExecuted)), None);

@@ -16,7 +16,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use rmi_core::message::Response;
 use tokio::io::AsyncWrite;
 
-use super::outgoing::Finished;
+use super::outgoing::{Finished, Outgoing};
 use super::pending::{EndedCall, Progress};
 use super::{Connection, Ended, State, nil};
 use crate::mutant::{self, Mutant};
@@ -161,6 +161,13 @@ impl Connection {
 
     /// Writes until the queue is empty or the socket is full.
     fn write_all(&self, io: &mut Io, context: &mut Context<'_>) -> std::io::Result<Flushed> {
+        if io.is_shut_down {
+            // Credit and pongs, for what the peer still sends: of no use to it, and there is no way to it any more.
+            let mut state = lock(&self.state);
+            state.outgoing = Outgoing::new(&self.limits, 0, 0);
+            state.is_writer_awake = false;
+            return Ok(Flushed::All);
+        }
         loop {
             if io.is_empty() {
                 if io.head.capacity() > KEPT_BUFFER {
