@@ -31,6 +31,10 @@ use crate::tasks::spawn;
 
 const LEAST_READ: usize = 512;
 const MOST_READ: usize = 64 << 10;
+/// After so many bytes others have their turn, and after so many where a call or an answer was among them. The runtime
+/// would let a task read for milliseconds, and whom it has woken last waits for the same thread.
+const TURN: usize = 1 << 20;
+const TURN_WITH_CALLS: usize = 64 << 10;
 /// More pings than this within the time after which one is due are an attack.
 const MOST_PINGS: u32 = 10;
 
@@ -45,6 +49,8 @@ struct Reader {
     last_request: u64,
     last_accepted: u64,
     batch: Batch,
+    /// A call or an answer was among what came in this turn.
+    has_calls: bool,
 }
 
 /// Why the connection cannot go on.
@@ -82,8 +88,10 @@ pub(super) async fn run(connection: Arc<Connection>, halves: Halves) {
         last_request: 0,
         last_accepted: u64::MAX,
         batch: Batch::default(),
+        has_calls: false,
     };
     let mut want = LEAST_READ;
+    let mut n_in_turn = 0;
     loop {
         if let Err(fatal) = this.handle(&mut buffer) {
             this.give_up(fatal);
@@ -94,11 +102,15 @@ pub(super) async fn run(connection: Arc<Connection>, halves: Halves) {
         if mutant::is(Mutant::HalfReadFrameLost) {
             buffer.clear();
         }
+        if n_in_turn >= if this.has_calls { TURN_WITH_CALLS } else { TURN } {
+            (n_in_turn, this.has_calls) = (0, false);
+            tokio::task::yield_now().await;
+        }
         #[cfg(mutants)]
         connection.await_room_in_the_queue().await;
         match this.read(&mut reader, &mut buffer, &mut want).await {
             Ok(0) => return this.at_end(),
-            Ok(_) => {}
+            Ok(n) => n_in_turn += n,
             Err(error) => return connection.end(Ended::io(error)),
         }
         let now = connection.age_ms();
@@ -264,8 +276,14 @@ impl Reader {
     fn frame(&mut self, header: FrameHeader, payload: &[u8]) -> Result<(), Fatal> {
         let connection = &self.connection;
         match header.frame_type {
-            frame_type::REQUEST => self.request(header, payload),
-            frame_type::RESPONSE => self.response(header, payload),
+            frame_type::REQUEST => {
+                self.has_calls = true;
+                self.request(header, payload)
+            }
+            frame_type::RESPONSE => {
+                self.has_calls = true;
+                self.response(header, payload)
+            }
             frame_type::WINDOW => {
                 let bytes = decode_window(payload)?;
                 lock(&connection.state).outgoing.add_credit(bytes);
