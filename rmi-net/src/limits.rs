@@ -109,8 +109,9 @@ limits! {
     running_calls, with_running_calls, 1;
     /// The most calls that wait on this side for a peer that is at its limit: 1,024. The next one is `Overloaded`.
     waiting_calls, with_waiting_calls, 0;
-    /// The bytes of large messages that a peer may send before this node has taken them in: 512 KiB. More is faster on
-    /// long ways, less lets small calls pass sooner. At least 64 KiB.
+    /// The bytes of large messages that a peer may send before this node has taken them in: 512 KiB to begin with. On a long
+    /// way it widens by itself, to 16 MiB and to a quarter of `reassembly` at most. Less lets small calls pass sooner. At
+    /// least 64 KiB.
     window, with_window, 65_536;
     /// The bytes of large messages of one peer that are put together at once: 64 MiB. A single message may be larger.
     reassembly, with_reassembly, 1_048_576;

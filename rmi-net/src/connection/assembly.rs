@@ -17,6 +17,7 @@ use rmi_core::frame::{FrameHeader, HEADER_LEN, MAX_PAYLOAD, MIN_PART, frame_flag
 use super::Connection;
 use super::reader::{Fatal, NEVER_MADE};
 use super::serving::Turn;
+use super::window::Window;
 use crate::sync::lock;
 
 /// What is put together, by whether it is a response and by id.
@@ -29,10 +30,8 @@ pub(super) struct Assembly {
     n_open_requests: usize,
     /// Announced bytes of those of which a part has come.
     begun: u64,
-    /// Bytes that the peer may still send in parts.
-    credit: u64,
-    /// Bytes taken in, for which credit is due.
-    taken: u64,
+    /// What the peer may send in parts.
+    window: Window,
     /// The part that is coming.
     coming: Option<Coming>,
 }
@@ -102,8 +101,7 @@ impl Assembly {
             open: HashMap::new(),
             n_open_requests: 0,
             begun: 0,
-            credit: connection.limits.window() as u64,
-            taken: 0,
+            window: Window::new(connection.limits.window(), connection.limits.reassembly()),
             coming: None,
         }
     }
@@ -151,8 +149,9 @@ impl Assembly {
     /// A part begins to come. `last_request` is the greatest id of a request so far.
     pub(super) fn begin_part(&mut self, header: FrameHeader, last_request: u64) -> Result<(), Fatal> {
         let len = header.payload_len;
-        let credit = self.credit.checked_sub(len as u64);
-        self.credit = credit.ok_or(Fatal::Protocol("more was sent in parts than there was credit"))?;
+        if !self.window.spend(len as u64, || self.connection.clock.now()) {
+            return Err(Fatal::Protocol("more was sent in parts than there was credit"));
+        }
         let has_more = header.has(frame_flag::MORE);
         if has_more && len < MIN_PART {
             return Err(Fatal::Protocol("a part is too small"));
@@ -222,7 +221,7 @@ impl Assembly {
     /// The end of a part that has come: the message, if it was its last.
     pub(super) fn end_part(&mut self) -> Option<Whole> {
         let Coming { key, len, is_last, .. } = self.coming.take_if(|coming| coming.n_left == 0)?;
-        self.taken += len as u64;
+        self.window.take(len as u64);
         if !is_last {
             return None;
         }
@@ -247,13 +246,8 @@ impl Assembly {
         Some(open)
     }
 
-    /// The credit that is due to the peer, once it is half of the window.
+    /// The credit that is due to the peer.
     pub(super) fn take_due_credit(&mut self) -> Option<u64> {
-        if self.taken * 2 < self.connection.limits.window() as u64 {
-            return None;
-        }
-        let taken = std::mem::take(&mut self.taken);
-        self.credit += taken;
-        Some(taken)
+        self.window.take_due(|| self.connection.clock.now())
     }
 }

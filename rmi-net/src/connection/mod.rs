@@ -32,6 +32,7 @@ mod row;
 mod running;
 mod serving;
 mod winding_down;
+mod window;
 mod writer;
 
 use std::collections::{BTreeSet, VecDeque};

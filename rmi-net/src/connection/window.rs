@@ -1,0 +1,184 @@
+//! How much of large messages the peer may have under way to this end.
+//!
+//! The peer has credit for the bytes of parts, and gets it back as they are taken in. A fixed amount would cap a long way
+//! at that much in each round trip. So the window widens to twice what arrives in the shortest round trip that was seen:
+//! the product of bandwidth and delay, as gRPC and BBR estimate it, twice, so that it can still be seen to be too small.
+//!
+//! A round trip is the time from giving credit to the first part that could not have been sent without it. It says
+//! something about the window only if the peer seems to have waited for that credit, with a gap between parts; and on a
+//! short way a window is never too narrow. Parts that queue on the way leave no gap, and a peer that had nothing to send
+//! makes a round trip longer than the shortest: neither widens the window. It never narrows.
+
+use std::time::{Duration, Instant};
+
+/// The widest that a window gets by itself.
+const WIDEST: u64 = 16 << 20;
+/// A round trip up to this is one of a short way.
+const SHORT_WAY: Duration = Duration::from_millis(1);
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Window {
+    announced: u64,
+    size: u64,
+    most: u64,
+    /// Bytes that the peer may still send.
+    credit: u64,
+    /// Bytes taken in, for which credit is due.
+    taken: u64,
+    /// Bytes of parts that are coming.
+    coming: u64,
+    /// All bytes that the peer has sent, or begun to.
+    spent: u64,
+    shortest: Option<Duration>,
+    probe: Option<Probe>,
+}
+
+/// Credit that was given, whose effect is waited for.
+#[derive(Debug)]
+struct Probe {
+    at: Instant,
+    /// What had been spent before the bytes for which it was given.
+    from: u64,
+    /// More than this cannot be spent without it.
+    beyond: u64,
+    /// When the last part began to come that could be sent without it.
+    last: Instant,
+}
+
+impl Window {
+    /// A window of so many bytes to begin with; at most a quarter of what is put together at once.
+    pub(super) fn new(announced: usize, reassembly: usize) -> Self {
+        let announced = announced as u64;
+        let most = WIDEST.min(reassembly as u64 / 4).max(announced);
+        let (taken, coming, spent) = (0, 0, 0);
+        Self { announced, size: announced, most, credit: announced, taken, coming, spent, shortest: None, probe: None }
+    }
+
+    /// A part of this length begins to come. Whether the peer had credit for it.
+    pub(super) fn spend(&mut self, len: u64, now: impl FnOnce() -> Instant) -> bool {
+        let Some(credit) = self.credit.checked_sub(len) else { return false };
+        self.credit = credit;
+        self.spent += len;
+        self.coming += len;
+        if let Some(probe) = &mut self.probe {
+            let now = now();
+            if self.spent <= probe.beyond {
+                probe.last = now;
+            } else if let Some(Probe { at, from, last, .. }) = self.probe.take() {
+                let since = |earlier| now.saturating_duration_since(earlier);
+                self.widen(self.spent - from, since(at), since(last));
+            }
+        }
+        true
+    }
+
+    /// So much arrived in this time, a round trip with whatever queued on the way, at whose end nothing came for a while.
+    fn widen(&mut self, arrived: u64, round_trip: Duration, gap: Duration) {
+        let shortest = self.shortest.map_or(round_trip, |shortest| shortest.min(round_trip));
+        self.shortest = Some(shortest);
+        if shortest <= SHORT_WAY || gap * 4 < round_trip {
+            return;
+        }
+        let wanted = 2 * u128::from(arrived) * shortest.as_nanos() / round_trip.as_nanos();
+        // At most twice as wide each time.
+        self.size = u64::try_from(wanted).unwrap_or(u64::MAX).min(self.size * 2).min(self.most).max(self.size);
+    }
+
+    /// A part of this length was taken in.
+    pub(super) fn take(&mut self, len: u64) {
+        self.taken += len;
+        self.coming -= len;
+    }
+
+    /// The credit that is due to the peer, once it is half of the announced window.
+    pub(super) fn take_due(&mut self, now: impl FnOnce() -> Instant) -> Option<u64> {
+        if self.taken * 2 < self.announced {
+            return None;
+        }
+        let (from, beyond) = (self.spent.saturating_sub(self.taken), self.spent + self.credit);
+        if self.probe.is_none() {
+            let now = now();
+            self.probe = Some(Probe { at: now, from, beyond, last: now });
+        }
+        self.taken = 0;
+        let due = self.size.saturating_sub(self.credit + self.coming);
+        self.credit += due;
+        (due > 0).then_some(due)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KIB: u64 = 1 << 10;
+    const MIB: u64 = 1 << 20;
+    const PART: u64 = 64 * KIB;
+
+    /// Sends `total` over a way of this round trip that passes so many bytes a second on, and takes all in at once. How
+    /// long it took, and how wide the window is then.
+    fn send(window: &mut Window, total: u64, round_trip: Duration, bytes_per_second: u64) -> (Duration, u64) {
+        let begin = Instant::now();
+        let part_takes = Duration::from_nanos(PART * 1_000_000_000 / bytes_per_second);
+        let (mut credit, mut now, mut way_is_free) = (window.credit, begin, begin);
+        // Credit on its way to the sender.
+        let mut given: std::collections::VecDeque<(Instant, u64)> = Default::default();
+        let mut n_sent = 0;
+        while n_sent < total {
+            while given.front().is_some_and(|(at, _)| *at <= now) {
+                credit += given.pop_front().unwrap().1;
+            }
+            if credit < PART {
+                now = given.front().expect("nobody waits for ever").0;
+                continue;
+            }
+            credit -= PART;
+            n_sent += PART;
+            way_is_free = way_is_free.max(now) + part_takes;
+            let arrives = way_is_free + round_trip / 2;
+            assert!(window.spend(PART, || arrives));
+            window.take(PART);
+            if let Some(due) = window.take_due(|| arrives) {
+                given.push_back((arrives + round_trip / 2, due));
+            }
+        }
+        (way_is_free + round_trip / 2 - begin, window.size)
+    }
+
+    #[test]
+    fn a_long_way_gets_a_wide_window_and_a_short_one_does_not() {
+        let new = || Window::new(512 << 10, 64 << 20);
+        let (ms, us) = (Duration::from_millis, Duration::from_micros);
+        // 1 Gbit/s over 50 ms: 6 MiB are on the way.
+        let mut window = new();
+        let (first, _) = send(&mut window, 32 * MIB, ms(50), 125_000_000);
+        let (next, size) = send(&mut window, 32 * MIB, ms(50), 125_000_000);
+        assert!(first < ms(1200) && next < ms(400), "{first:?}, {next:?}");
+        assert!((8 * MIB..=16 * MIB).contains(&size), "{size}");
+        // 10 Gbit/s over 100 us, and 100 Mbit/s over 20 ms: the window that is there will do.
+        assert!(send(&mut new(), 64 * MIB, us(100), 1_250_000_000).1 <= 600 * KIB);
+        assert!(send(&mut new(), 16 * MIB, ms(20), 12_500_000).1 <= 1024 * KIB);
+    }
+
+    #[test]
+    fn credit_is_given_once_half_a_window_was_taken_in_and_never_exceeded() {
+        let mut window = Window::new(512 << 10, 64 << 20);
+        let now = Instant::now();
+        assert!(window.spend(256 * KIB - 1, || now));
+        window.take(256 * KIB - 1);
+        assert_eq!(window.take_due(|| now), None);
+        assert!(window.spend(1, || now));
+        window.take(1);
+        assert_eq!(window.take_due(|| now), Some(256 * KIB));
+        assert!(!window.spend(512 * KIB + 1, || now));
+        assert!(window.spend(512 * KIB, || now));
+    }
+
+    #[test]
+    fn it_gets_no_wider_than_what_is_put_together_allows() {
+        let mut window = Window::new(64 << 10, 1 << 20);
+        let (_, size) = send(&mut window, 64 * MIB, Duration::from_millis(100), 1_250_000_000);
+        assert_eq!(size, 256 * KIB);
+    }
+}
