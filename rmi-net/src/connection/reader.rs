@@ -29,7 +29,7 @@ use crate::sync::atomic::Ordering;
 use crate::sync::lock;
 use crate::tasks::spawn;
 
-const LEAST_READ: usize = 512;
+const LEAST_READ: usize = 256;
 const MOST_READ: usize = 64 << 10;
 /// After so many bytes others have their turn, and after so many where a call or an answer was among them. The runtime
 /// would let a task read for milliseconds, and whom it has woken last waits for the same thread.
