@@ -45,10 +45,12 @@ impl Echo {
     }
 }
 
-/// A network within the test: a link takes in 64 KiB, and passes so many bytes a second on, or all at once.
+/// A network within the test: a link takes in 64 KiB, and passes so many bytes a second on, or all after a time, or all
+/// at once.
 #[derive(Debug, Default)]
 struct Links {
     bytes_per_second: Option<u32>,
+    delay: Option<Duration>,
     listeners: Mutex<HashMap<String, mpsc::Sender<Stream>>>,
 }
 
@@ -75,17 +77,21 @@ impl Net for Links {
             let listener = self.listeners.lock().unwrap().get(&name).cloned();
             let listener = listener.ok_or(io::ErrorKind::ConnectionRefused)?;
             let (ours, near) = tokio::io::duplex(MAX_PAYLOAD);
-            let theirs = match self.bytes_per_second {
-                None => near,
-                Some(rate) => {
-                    let (theirs, far) = tokio::io::duplex(MAX_PAYLOAD);
-                    let ((near_reader, near_writer), (far_reader, far_writer)) =
-                        (tokio::io::split(near), tokio::io::split(far));
-                    tokio::spawn(trickle(near_reader, far_writer, rate));
-                    tokio::spawn(trickle(far_reader, near_writer, rate));
-                    theirs
-                }
-            };
+            if let (None, None) = (self.bytes_per_second, self.delay) {
+                listener.send(stream(near)).await.map_err(|_| io::ErrorKind::ConnectionRefused)?;
+                return Ok(stream(ours));
+            }
+            let (theirs, far) = tokio::io::duplex(MAX_PAYLOAD);
+            let ((near_reader, near_writer), (far_reader, far_writer)) =
+                (tokio::io::split(near), tokio::io::split(far));
+            if let Some(rate) = self.bytes_per_second {
+                tokio::spawn(trickle(near_reader, far_writer, rate));
+                tokio::spawn(trickle(far_reader, near_writer, rate));
+            } else {
+                let delay = self.delay.unwrap_or_default();
+                tokio::spawn(travel(near_reader, far_writer, delay));
+                tokio::spawn(travel(far_reader, near_writer, delay));
+            }
             listener.send(stream(theirs)).await.map_err(|_| io::ErrorKind::ConnectionRefused)?;
             Ok(stream(ours))
         })
@@ -118,6 +124,26 @@ async fn trickle(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unp
     while let Ok(n @ 1..) = from.read(&mut buffer).await {
         tokio::time::sleep(Duration::from_secs(1) * n as u32 / bytes_per_second).await;
         if to.write_all(&buffer[..n]).await.is_err() {
+            return;
+        }
+    }
+    let _ = to.shutdown().await;
+}
+
+/// Passes bytes on, each after this time.
+async fn travel(mut from: impl AsyncRead + Unpin + Send + 'static, mut to: impl AsyncWrite + Unpin, delay: Duration) {
+    let (sender, mut on_the_way) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let mut buffer = vec![0; MAX_PAYLOAD];
+        while let Ok(n @ 1..) = from.read(&mut buffer).await {
+            if sender.send((tokio::time::Instant::now() + delay, buffer[..n].to_vec())).is_err() {
+                return;
+            }
+        }
+    });
+    while let Some((at, bytes)) = on_the_way.recv().await {
+        tokio::time::sleep_until(at).await;
+        if to.write_all(&bytes).await.is_err() {
             return;
         }
     }
@@ -453,4 +479,23 @@ async fn many_messages_of_8_mib_at_once_pass_both_ways() {
         assert_eq!(instances.len(), 1);
     })
     .await;
+}
+
+#[test]
+fn a_long_way_is_not_capped_by_the_window() {
+    in_virtual_time(async {
+        let links = Arc::new(Links { delay: Some(Duration::from_millis(50)), ..Links::default() });
+        let nodes = two(&links, &Limits::default().with_message(9 << 20)).await;
+        let stub = EchoStub::new(&nodes[0].1);
+        let blob = Blob::from(vec![1; 8 << 20]);
+        let mut took = Vec::new();
+        for _ in 0..4 {
+            let begun = tokio::time::Instant::now();
+            assert_eq!(stub.echo(blob.clone()).await.unwrap().len(), blob.len());
+            took.push(begun.elapsed());
+        }
+        println!("{took:?}");
+        // 16 windows of 512 KiB there and 16 back, each of them a round trip of 100 ms, would be 3.2 s.
+        assert!(took[0] < Duration::from_secs(2) && took[3] < Duration::from_millis(800), "{took:?}");
+    });
 }
