@@ -4,6 +4,7 @@
 #
 # Each workload runs twice with different numbers of calls, on one thread; the difference is the price of the calls
 # alone. Kernel work does not count, and the figures hold for one version of the compiler: another one skips the check.
+# The program's `blob` is not among them: whether the allocator copies what grows depends on what it did before.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -48,7 +49,6 @@ pipelined 6400 19200
 deadline 6400 19200
 traced 6400 19200
 record 1280 3840
-blob 16 48
 END
 if [[ $mode == --write ]]; then printf '%s' "$written" >"$baseline"; fi
 exit $status
