@@ -12,9 +12,9 @@
 //! ids leave in their order. `Io` has the socket's writing half and what is half written, behind another. The reader
 //! task has the reading half and messages that are being put together. The table of running methods is [`Serving`]'s.
 //!
-//! What must stay true: the reader awaits nothing but the socket. Nobody awaits under a lock, and no user code runs under
-//! one. A call ends exactly once: by its answer, its deadline, the end of the connection, or because its caller is gone.
-//! The lock of `Io` is taken before the lock of `State`, never after.
+//! What must stay true: the reader awaits nothing but the socket and its turn. Nobody awaits under a lock, and no user
+//! code runs under one. A call ends exactly once: by its answer, its deadline, the end of the connection, or because its
+//! caller is gone. The lock of `Io` is taken before the lock of `State`, never after.
 
 mod accounts;
 mod answering;

@@ -1,7 +1,7 @@
 //! From the socket to calls: the reader task.
 //!
-//! It reads what is there, handles every whole frame of it, and awaits nothing but the socket. Its buffer grows with
-//! the traffic and is small on an idle connection. What comes in parts goes to its [`Assembly`].
+//! It reads what is there, handles every whole frame of it, and awaits nothing but the socket and its turn. Its buffer
+//! grows with the traffic and is small on an idle connection. What comes in parts goes to its [`Assembly`].
 
 use std::sync::Arc;
 use std::time::Instant;
