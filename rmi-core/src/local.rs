@@ -11,10 +11,10 @@ use crate::kind::Kind;
 use crate::message::{IncomingRequest, Message, Request, Response};
 use crate::rejection::Rejection;
 use crate::remote::Remote;
-use crate::run::{self, MethodTask};
+use crate::run::{self, Begun};
 use crate::scan::ScanError;
 use crate::scope::Scope;
-use crate::service::{AnyService, Call, Dispatch, Service, erase};
+use crate::service::{AnyService, Call, Service, erase};
 use crate::transport::{Started, Transport};
 
 /// The name of the node that a local stub calls, and of its caller.
@@ -60,21 +60,16 @@ impl Transport for Local {
 async fn call_local(service: &dyn AnyService, request: &Request, caller: Caller, scope: Scope) -> Response {
     let target = request.target.to_string();
     match start_local(service, request, caller, scope.clone()) {
-        Ok(Dispatch::Task(future)) => MethodTask::new(scope, future).await,
-        Ok(Dispatch::Closure(method)) => run::closure(&scope.blocking(None), method),
-        Ok(Dispatch::Done(response)) => response,
+        Ok(Begun::Task(task)) => task.await,
+        Ok(Begun::Closure(method)) => run::plain(&scope.blocking(None), method),
+        Ok(Begun::Done(response)) => response,
         Err(rejection) => Response::exception(rejection.into_exception()),
     }
     .placed(LOCAL, &target)
     .recoded()
 }
 
-fn start_local(
-    service: &dyn AnyService,
-    request: &Request,
-    caller: Caller,
-    scope: Scope,
-) -> Result<Dispatch, Rejection> {
+fn start_local(service: &dyn AnyService, request: &Request, caller: Caller, scope: Scope) -> Result<Begun, Rejection> {
     let undecodable = |error: ScanError| Rejection::new(Kind::BadArguments, error.to_string());
     let (message, has_attachments) = request.to_message(None);
     let message = Message::from_bytes(&message, has_attachments).map_err(undecodable)?;
@@ -85,5 +80,5 @@ fn start_local(
     };
     let context = CallContext::new(caller, scope);
     let call = Call::new(method, incoming.args, incoming.kwargs, message.attachments(), &context);
-    run::dispatch(service, &call)
+    run::begin(service, &call, false)
 }

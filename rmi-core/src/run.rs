@@ -21,21 +21,7 @@ fn panicked() -> Response {
     Response::exception(Exception::new(Kind::Panicked, "the panic's message is in the log of its node"))
 }
 
-/// Binds and decodes.
-///
-/// # Errors
-/// The refusal. A panic while decoding is one too.
-pub fn dispatch(service: &dyn AnyService, call: &Call<'_>) -> Result<Dispatch, Rejection> {
-    let dispatched = catch_unwind(AssertUnwindSafe(|| call.context().scope().enter(|| service.dispatch(call))));
-    match dispatched {
-        Ok(dispatched) => dispatched,
-        // A `direct` method runs inside of `dispatch`.
-        Err(_) if call.is_direct() => Ok(Dispatch::Done(panicked())),
-        Err(_) => Err(Rejection::new(Kind::BadArguments, "decoding the arguments panicked")),
-    }
-}
-
-/// What became of a call that was begun where it was read.
+/// What became of a call that was begun.
 #[derive(Debug)]
 pub enum Begun {
     /// It has ended.
@@ -96,12 +82,7 @@ pub fn begin(service: &dyn AnyService, call: &Call<'_>, polls: bool) -> Result<B
 
 /// Runs a plain method.
 pub fn plain(scope: &Scope, method: PlainMethod) -> Response {
-    closure(scope, method.0)
-}
-
-/// Runs a plain method.
-pub fn closure(scope: &Scope, method: Box<dyn FnOnce() -> Response + Send>) -> Response {
-    catch_unwind(AssertUnwindSafe(|| scope.enter(method))).unwrap_or_else(|_| panicked())
+    catch_unwind(AssertUnwindSafe(|| scope.enter(method.0))).unwrap_or_else(|_| panicked())
 }
 
 /// An `async` method, run in its scope. Dropping it cancels the method.
@@ -112,11 +93,6 @@ pub struct MethodTask {
 }
 
 impl MethodTask {
-    /// The method's future in `scope`.
-    pub fn new(scope: Scope, future: Pin<Box<dyn Future<Output = Response> + Send>>) -> Self {
-        Self { scope, future: Some(future) }
-    }
-
     /// Drops the future inside of the guard. Whether that went well.
     fn end(&mut self) -> bool {
         let future = self.future.take();

@@ -16,10 +16,10 @@ use rmi_core::message::{IncomingRequest, Message, Request, Response};
 use rmi_core::payload::Payload;
 use rmi_core::rejection::Rejection;
 use rmi_core::remote::Remote;
-use rmi_core::run::{self, MethodTask};
+use rmi_core::run::{self, Begun};
 use rmi_core::scan::ScanError;
 use rmi_core::scope::{Cancellation, Scope};
-use rmi_core::service::{Call, Dispatch, Service, erase};
+use rmi_core::service::{Call, Service, erase};
 use rmi_core::transport::{Started, Transport};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
@@ -77,7 +77,7 @@ impl Transport for LocalTransport {
 
 /// A method that is about to run, with its part of the node's budgets.
 struct Running {
-    dispatch: Dispatch,
+    begun: Begun,
     scope: Scope,
     execution: Execution,
     admission: Admission,
@@ -141,7 +141,7 @@ impl Here {
 
     async fn answer(self: Arc<Self>, request: Request, deadline: Option<std::time::Instant>) -> Response {
         let target = request.target.to_string();
-        let response = match self.dispatch(&request, deadline) {
+        let response = match self.begin(&request, deadline) {
             Ok(running) => self.finish(running).await,
             Err(rejection) => Response::exception(rejection.into_exception()),
         };
@@ -151,7 +151,7 @@ impl Here {
         response.placed(self.host.node(), &target).recoded()
     }
 
-    fn dispatch(&self, request: &Request, deadline: Option<std::time::Instant>) -> Result<Running, Rejection> {
+    fn begin(&self, request: &Request, deadline: Option<std::time::Instant>) -> Result<Running, Rejection> {
         let unreadable = |error: ScanError| Rejection::new(Kind::BadArguments, error.to_string());
         let (message, has_attachments) = request.to_message(None);
         let message = Message::from_bytes(&message, has_attachments).map_err(unreadable)?;
@@ -164,25 +164,25 @@ impl Here {
         let scope = scope.with_cancellation(Cancellation::new());
         let context = CallContext::new(self.caller.clone(), scope.clone());
         let args = Call::new(method.descriptor, incoming.args, incoming.kwargs, message.attachments(), &context);
-        let dispatch = run::dispatch(&*method.service, &args)?;
-        Ok(Running { dispatch, scope, execution: method.descriptor.execution(), admission })
+        let begun = run::begin(&*method.service, &args, false)?;
+        Ok(Running { begun, scope, execution: method.descriptor.execution(), admission })
     }
 
     async fn finish(&self, running: Running) -> Response {
-        let Running { dispatch, scope, execution, admission } = running;
-        let method = match dispatch {
-            Dispatch::Done(response) => return response,
-            Dispatch::Task(future) => return MethodTask::new(scope, future).await,
-            Dispatch::Closure(method) => method,
+        let Running { begun, scope, execution, admission } = running;
+        let method = match begun {
+            Begun::Done(response) => return response,
+            Begun::Task(task) => return task.await,
+            Begun::Closure(method) => method,
         };
         let Some((runtime, _)) = &self.runtime else {
-            return run::closure(&scope.blocking(None), method);
+            return run::plain(&scope.blocking(None), method);
         };
         let _cancel = scope.cancellation().cloned().map(CancelOnDrop);
         let slot = self.host.slot(execution, runtime).await;
         let scope = scope.blocking(slot);
         let method = runtime.spawn_blocking(move || {
-            let response = run::closure(&scope, method);
+            let response = run::plain(&scope, method);
             drop(admission);
             response
         });
