@@ -1,58 +1,22 @@
 //! What a call costs in allocations: none where it is made, at most one where it runs.
 
 use std::sync::mpsc;
-use std::sync::{Arc, OnceLock};
-use std::time::Instant;
 
 use allocation_counter::{AllocationInfo, measure};
-use rmi::{Node, Peer, rmi_node};
-use rmi_net::seam::{BoxFuture, Clock, Seams, SystemRng};
-use rmi_net::transport::SystemNet;
+use rmi::{Node, Peer};
+use rmi_benches::clock::StoppedClock;
+use rmi_benches::service::{Bench, BenchStub};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
 const N_CALLS: u64 = 1000;
-
-struct Sums;
-
-#[rmi_node]
-impl Sums {
-    async fn add(&self, a: i64, b: i64) -> i64 {
-        a + b
-    }
-}
-
-/// A clock that is stopped once the nodes know each other: on a busy machine a method could be found too slow to run
-/// where its requests are read, and would be a task of its own.
-#[derive(Debug, Clone, Default)]
-struct StoppedClock(Arc<OnceLock<Instant>>);
-
-impl StoppedClock {
-    fn stop(&self) {
-        self.0.get_or_init(Instant::now);
-    }
-
-    fn seams(&self) -> Seams {
-        Seams { net: Arc::new(SystemNet), clock: Arc::new(self.clone()), rng: Arc::new(SystemRng::default()) }
-    }
-}
-
-impl Clock for StoppedClock {
-    fn now(&self) -> Instant {
-        self.0.get().copied().unwrap_or_else(Instant::now)
-    }
-
-    fn sleep_until(&self, at: Instant) -> BoxFuture<'static, ()> {
-        Box::pin(tokio::time::sleep(at.saturating_duration_since(self.now())))
-    }
-}
 
 fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 async fn add(peer: &Peer, n_calls: u64, in_flight: usize) {
-    let stub = SumsStub::new(peer);
+    let stub = BenchStub::new(peer);
     if in_flight == 1 {
         for _ in 0..n_calls {
             assert_eq!(stub.add(1, 2).await.unwrap(), 3);
@@ -77,7 +41,7 @@ fn allocations(in_flight: usize) -> [AllocationInfo; 2] {
     let seams = clock.seams();
     let callee = std::thread::spawn(move || {
         let runtime = runtime();
-        let node = Node::builder().name("callee").listen("tcp://127.0.0.1:0").seams(seams).serve(Sums);
+        let node = Node::builder().name("callee").listen("tcp://127.0.0.1:0").seams(seams).serve(Bench);
         let node = runtime.block_on(node.start().into_future()).unwrap();
         address.send(node.addresses()).unwrap();
         runtime.block_on(begun).unwrap();

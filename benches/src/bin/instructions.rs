@@ -3,41 +3,14 @@
 //! `benches/instructions.sh` runs it twice with different counts; the difference is what the calls cost, both ends
 //! together, without the start of the program.
 
-use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rmi::{Blob, Peer};
+use rmi_benches::clock::StoppedClock;
 use rmi_benches::service::{BenchStub, Record, builder};
-use rmi_net::seam::{BoxFuture, Clock, Seams, SystemRng};
-use rmi_net::transport::SystemNet;
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-
-/// A clock that is stopped once the nodes know each other. Under the tool everything is slow, and methods would be
-/// found too slow to run where their requests are read.
-#[derive(Debug, Clone, Default)]
-struct StoppedClock(Arc<OnceLock<Instant>>);
-
-impl StoppedClock {
-    fn stop(&self) {
-        self.0.get_or_init(Instant::now);
-    }
-
-    fn seams(&self) -> Seams {
-        Seams { net: Arc::new(SystemNet), clock: Arc::new(self.clone()), rng: Arc::new(SystemRng::default()) }
-    }
-}
-
-impl Clock for StoppedClock {
-    fn now(&self) -> Instant {
-        self.0.get().copied().unwrap_or_else(Instant::now)
-    }
-
-    fn sleep_until(&self, at: Instant) -> BoxFuture<'static, ()> {
-        Box::pin(tokio::time::sleep(at.saturating_duration_since(self.now())))
-    }
-}
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
