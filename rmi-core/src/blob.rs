@@ -20,6 +20,10 @@ pub const EXTENSION: i8 = 0x42;
 
 /// Bytes of any size, cheap to clone, not copied on their way to the socket.
 ///
+/// One that has arrived shares the buffer of its message, which is up to a quarter larger, and of which the next large
+/// message makes use when the last blob in it is dropped. Who keeps little of it for long keeps a copy:
+/// `Blob::from(&blob[..10])`.
+///
 /// ```
 /// # use rmi_core::Blob;
 /// let blob = Blob::from(vec![1, 2, 3]);

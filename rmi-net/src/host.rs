@@ -4,9 +4,11 @@
 //! name resolves where exactly one service has it. Services come and go at run time.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::time::Instant;
 
 use rmi_core::descriptor::{Execution, MethodDescriptor, ServiceDescriptor};
+use rmi_core::frame::HEADER_LEN;
 use rmi_core::kind::Kind;
 use rmi_core::message::MAX_METHOD_NAME;
 use rmi_core::rejection::Rejection;
@@ -20,6 +22,7 @@ use crate::budget::PeerBudgets;
 use crate::limits::Limits;
 use crate::pace::Pace;
 use crate::snapshot::{ConnectionSnapshot, Snapshot};
+use crate::spare::Spares;
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Mutex, Notify, lock};
 
@@ -48,6 +51,8 @@ pub(crate) struct Host {
     waiting: Arc<Semaphore>,
     /// Told when the last method that ran has ended.
     idle: Notify,
+    /// Owned by the readers of the connections.
+    spares: Mutex<Weak<Spares>>,
 }
 
 #[derive(Default)]
@@ -117,6 +122,7 @@ impl Host {
             compute: Arc::new(Semaphore::new(limits.compute_threads())),
             waiting: Arc::new(Semaphore::new(limits.waiting_threads())),
             idle: Notify::new(),
+            spares: Mutex::default(),
             limits,
         }
     }
@@ -248,6 +254,23 @@ impl Host {
             ));
         }
         Ok(admission)
+    }
+
+    /// Buffers that are kept for large messages, for the reader of a connection: as many bytes as the largest message
+    /// needs, with room for the header behind its last part.
+    pub(crate) fn spares(&self) -> Arc<Spares> {
+        let mut spares = lock(&self.spares);
+        spares.upgrade().unwrap_or_else(|| {
+            let new = Arc::new(Spares::new(self.limits.message().saturating_add(HEADER_LEN)));
+            *spares = Arc::downgrade(&new);
+            new
+        })
+    }
+
+    /// Lets go of buffers that no message has taken for a while. When to look again, for who was the first to see one.
+    pub(crate) fn expire_spares(&self, now: Instant) -> Option<Instant> {
+        let spares = lock(&self.spares).upgrade();
+        spares?.expire(now)
     }
 
     /// What is in use of the node's limits, beside its connections.

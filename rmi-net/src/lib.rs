@@ -21,6 +21,7 @@ mod report;
 #[doc(hidden)]
 pub mod seam;
 mod snapshot;
+mod spare;
 mod sync;
 mod tasks;
 #[doc(hidden)]

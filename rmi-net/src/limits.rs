@@ -100,7 +100,8 @@ macro_rules! limits {
 }
 
 limits! {
-    /// The largest message in bytes, in both directions: 8 MiB. At least 64 KiB.
+    /// The largest message in bytes, in both directions: 8 MiB. For some seconds a node keeps buffers of large messages for
+    /// the next ones, as many bytes in all. At least 64 KiB.
     message, with_message, 65_536;
     /// The most calls of one peer that run at once: 1,024. The next one is refused with `Busy`. A peer with several
     /// connections has twice as many at most.

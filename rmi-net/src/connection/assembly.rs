@@ -1,9 +1,10 @@
 //! Messages that come in parts, put together.
 //!
 //! Bytes of a part go straight to where their message grows: [`Assembly::target`] is what the socket is read into while
-//! a part is coming. A message grows by what has come of it, never by what it announces alone: it has room for 256 KiB
-//! when its first part comes, and then for four times what is there, as far as it goes. What may be open, and how much of
-//! it, is bounded; a peer that goes beyond breaks the protocol.
+//! a part is coming. A message takes the buffer of an earlier one, if there is one that suits ([`Spares`]). Else it grows
+//! by what has come of it, never by what it announces alone: it has room for 256 KiB when its first part comes, and then
+//! for four times what is there, as far as it goes. What may be open, and how much of it, is bounded; a peer that goes
+//! beyond breaks the protocol.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -18,6 +19,7 @@ use super::Connection;
 use super::reader::{Fatal, NEVER_MADE};
 use super::serving::Turn;
 use super::window::Window;
+use crate::spare::Spares;
 use crate::sync::lock;
 
 /// What is put together, by whether it is a response and by id.
@@ -34,6 +36,8 @@ pub(super) struct Assembly {
     window: Window,
     /// The part that is coming.
     coming: Option<Coming>,
+    /// Buffers of earlier messages, of this connection and of others.
+    spares: Arc<Spares>,
 }
 
 /// A message of which parts are missing.
@@ -103,6 +107,7 @@ impl Assembly {
             begun: 0,
             window: Window::new(connection.limits.window(), connection.limits.reassembly()),
             coming: None,
+            spares: connection.serving.host.spares(),
         }
     }
 
@@ -178,8 +183,17 @@ impl Assembly {
         }
         // Room for the header behind the part too: one read takes both.
         if open.bytes.capacity() < n + HEADER_LEN {
-            let capacity = (n * 4).max(MAX_PAYLOAD * 4).min(open.total) + HEADER_LEN;
-            open.bytes.reserve_exact(capacity - open.bytes.len());
+            // It is looked for each time: one that was in use can come back while the message grows.
+            match self.spares.take(open.total.saturating_add(HEADER_LEN)) {
+                Some(mut spare) => {
+                    spare.extend_from_slice(&open.bytes);
+                    self.spares.give(std::mem::replace(&mut open.bytes, spare));
+                }
+                None => {
+                    let capacity = (n * 4).max(MAX_PAYLOAD * 4).min(open.total) + HEADER_LEN;
+                    open.bytes.reserve_exact(capacity - open.bytes.len());
+                }
+            }
         }
         Ok(())
     }
@@ -226,12 +240,14 @@ impl Assembly {
             return None;
         }
         let Open { flags, bytes, turn, came_at, arriving, .. } = self.close(key)?;
-        Some(Whole { key, flags, bytes: Bytes::from(bytes), turn, came_at, arriving })
+        Some(Whole { key, flags, bytes: self.spares.lend(bytes), turn, came_at, arriving })
     }
 
     /// Drops what has come of a message.
     pub(super) fn drop_open(&mut self, key: Key) {
-        self.close(key);
+        if let Some(open) = self.close(key) {
+            self.spares.give(open.bytes);
+        }
     }
 
     fn close(&mut self, key: Key) -> Option<Open> {

@@ -1,4 +1,5 @@
-//! Time on a connection: deadlines in both directions, pings, and the end of what does not move.
+//! Time on a connection: deadlines in both directions, pings, and the end of what does not move, and of buffers that
+//! nobody needs.
 //!
 //! There is no timer for a call. One task sleeps until the earliest deadline that was ever announced to it, then looks
 //! at all calls that wait. A deadline may pass up to [`TICK`] before its call is told.
@@ -27,6 +28,7 @@ pub(super) async fn run(connection: Arc<Connection>) {
         connection.expire_pending(now);
         connection.expire_running(now);
         connection.send_held_cancels();
+        let spares = connection.serving.host.expire_spares(now);
         if connection.is_frame_overdue(now) {
             return connection.end_for(GoAwayReason::Protocol, "a frame was begun and not finished in time");
         }
@@ -34,7 +36,7 @@ pub(super) async fn run(connection: Arc<Connection>) {
             Ok(next) => next,
             Err(ended) => return connection.end(ended),
         };
-        let next = connection.next_look(now, silence);
+        let next = connection.next_look(now, spares.map_or(silence, |spares| spares.min(silence)));
         tokio::select! {
             biased;
             () = earlier => {}
@@ -147,13 +149,13 @@ impl Connection {
         now.saturating_duration_since(since)
     }
 
-    fn next_look(&self, now: Instant, silence: Instant) -> Instant {
+    fn next_look(&self, now: Instant, latest: Instant) -> Instant {
         // Under one lock with `look_at`, which is called for each deadline that is added.
         let mut state = lock(&self.state);
         let running = self.serving.earliest();
         let held = (!state.held_cancels.is_empty()).then(|| state.cancels.next_at(now));
         let earliest = [running, state.pending.earliest(), held, self.frame_due()].into_iter().flatten().min();
-        let next = earliest.map_or(silence, |earliest| earliest.min(silence));
+        let next = earliest.map_or(latest, |earliest| earliest.min(latest));
         // A look that was asked for between the last one and now has its notification.
         let next = next.max(now + TICK);
         state.keeper_at = Some(next);
