@@ -4,6 +4,7 @@
 //! cargo build --release -p rmi-benches
 //! taskset -c 1 target/release/speed            # one core: repeats within some per cent
 //! target/release/speed A B64 F                 # some of them
+//! target/release/speed A rmi                   # without bare tokio
 //! ```
 //!
 //! A: `add`, one call in flight. B64, B1024: the same with so many. C: a record, 64 in flight. D1, D64: echo of 1 MiB
@@ -26,6 +27,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
+const SYSTEMS: [&str; 2] = ["raw", "rmi"];
 const ALL: [&str; 12] = ["A", "B64", "B1024", "C", "D1", "D64", "E", "F", "H", "I", "I-cpu", "I-alone"];
 
 #[tokio::main]
@@ -34,15 +36,20 @@ async fn main() -> Result<(), Error> {
     match arguments.first().map(String::as_str) {
         Some("--serve") => return serve(arguments.get(1).is_some_and(|system| system == "raw")).await,
         Some("--help") => {
-            println!("speed [{}]", ALL.join("|"));
+            println!("speed [{}]... [{}]", ALL.join("|"), SYSTEMS.join("|"));
             return Ok(());
         }
         _ => {}
     }
-    let wanted = |name: &str| arguments.is_empty() || arguments.iter().any(|argument| argument == name);
-    for name in ALL.into_iter().filter(|name| wanted(name)) {
+    // Those that are named, or all if none is.
+    let wanted = |all: &[&'static str]| {
+        let named: Vec<_> = all.iter().copied().filter(|name| arguments.iter().any(|argument| argument == name)).collect();
+        if named.is_empty() { all.to_vec() } else { named }
+    };
+    let systems = wanted(&SYSTEMS);
+    for name in wanted(&ALL) {
         // Servers of their own, so that peaks of memory are those of the workload.
-        for system in ["raw", "rmi"] {
+        for &system in &systems {
             let mut server = Server::start(system)?;
             let done = tokio::spawn(run(name, system == "raw", server.address.clone(), server.child.id())).await;
             server.end()?;
