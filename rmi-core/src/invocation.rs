@@ -99,7 +99,7 @@ impl<T, E> Invocation<T, E> {
     /// cannot leave at once, for there is no connection or no room on it, leaves when the future is awaited.
     pub fn send(self) -> InvocationFuture<T, E> {
         let mut future = self.into_unsent();
-        future.call.start();
+        future.call.start(None);
         future
     }
 
@@ -171,11 +171,11 @@ enum State {
 }
 
 impl Underway {
-    fn start(&mut self) {
+    fn start(&mut self, waker: Option<&Waker>) {
         if let State::Unsent(request) = std::mem::replace(&mut self.state, State::Done) {
             let started = match request.args.error() {
                 Some(error) => Started::refused(CallError::new(Kind::RequestEncode, error.to_string())),
-                None => self.transport.start(request),
+                None => self.transport.start(request, waker),
             };
             self.state = State::from(started);
         }
@@ -184,13 +184,13 @@ impl Underway {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
         loop {
             match &mut self.state {
-                State::Unsent(_) => self.start(),
+                State::Unsent(_) => self.start(Some(context.waker())),
                 State::Starting(future) => match future.as_mut().poll(context) {
                     Poll::Ready(started) => self.state = State::from(started),
                     Poll::Pending => return Poll::Pending,
                 },
                 State::Sent(ticket) => {
-                    let outcome = ticket.poll(context);
+                    let outcome = Pin::new(ticket).poll(context);
                     if outcome.is_ready() {
                         self.state = State::Done;
                     }

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::task::Waker;
 
 use crate::context::{CallContext, Caller};
 use crate::kind::Kind;
@@ -39,7 +40,7 @@ impl fmt::Debug for Local {
 }
 
 impl Transport for Local {
-    fn start(&self, request: Request) -> Started {
+    fn start(&self, request: Request, _: Option<&Waker>) -> Started {
         let service = Arc::clone(&self.service);
         Started::Later(Box::pin(async move {
             let scope = request.scope.clone().unwrap_or_default();

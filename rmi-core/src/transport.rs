@@ -1,7 +1,7 @@
 //! The seam that the network layer fills: how an invocation gets to its peer and its answer back.
 //!
 //! [`Transport::start`] takes a request and gives back how it stands. In the ordinary case that is a [`Ticket`]: the
-//! request is on its way, and the ticket is polled for the answer. Nothing in this path allocates. Dropping a ticket
+//! request is on its way, and the ticket is the future of the answer. Nothing in this path allocates. Dropping a ticket
 //! that has no answer yet abandons the call.
 
 use std::any::Any;
@@ -9,7 +9,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use crate::exception::CallError;
 use crate::message::{Request, Response};
@@ -19,8 +19,8 @@ pub type Outcome = Result<Response, CallError>;
 
 /// A way to a peer.
 pub trait Transport: fmt::Debug + Send + Sync + 'static {
-    /// Starts a call. Called once for each invocation, when it is first polled or sent.
-    fn start(&self, request: Request) -> Started;
+    /// Starts a call. Called once for each invocation, when it is first polled or sent; `waker` is that of who polls.
+    fn start(&self, request: Request, waker: Option<&Waker>) -> Started;
 
     /// The name of the peer, for errors.
     fn peer_name(&self) -> Arc<str>;
@@ -58,25 +58,38 @@ impl fmt::Debug for Started {
 
 /// A connection, as far as a call that is under way needs it.
 pub trait Link: Send + Sync + 'static {
-    /// Whether the call has ended. Once it is ready, `id` must not be asked for again.
-    fn poll_outcome(&self, id: u64, context: &mut Context<'_>) -> Poll<Outcome>;
-
     /// The caller does not want the answer any more.
     fn abandon(&self, id: u64);
 }
 
-/// A call that is under way. Dropping it abandons the call.
+/// Where the outcome of one call is handed over.
+pub trait Handover: Send + Sync + 'static {
+    /// The outcome, once, if it is there; else whom to wake when it is.
+    fn poll_outcome(&self, context: &mut Context<'_>) -> Poll<Outcome>;
+
+    /// The outcome was taken: nobody will ask again.
+    fn release(self: Arc<Self>);
+}
+
+/// A call that is under way: the future of its outcome. Dropping it abandons the call.
 pub struct Ticket {
-    link: Option<Arc<dyn Link>>,
+    call: Option<Call>,
+    /// The waker of who polls for the first time is known.
+    is_watched: bool,
     id: u64,
     /// Something that lives as long as the call: a tracing span.
     companion: Option<Box<dyn Any + Send>>,
 }
 
+struct Call {
+    link: Arc<dyn Link>,
+    handover: Arc<dyn Handover>,
+}
+
 impl Ticket {
-    /// The call `id` on `link`.
-    pub fn new(link: Arc<dyn Link>, id: u64) -> Self {
-        Self { link: Some(link), id, companion: None }
+    /// The call `id` on `link`. `is_watched`: it was started by who polls it, whose waker `handover` has.
+    pub fn new(link: Arc<dyn Link>, id: u64, handover: Arc<dyn Handover>, is_watched: bool) -> Self {
+        Self { call: Some(Call { link, handover }), is_watched, id, companion: None }
     }
 
     /// The same with something that lives until the call has ended or is abandoned.
@@ -86,12 +99,22 @@ impl Ticket {
         self
     }
 
-    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
-        // A future is not polled again once it was ready, and the link is only given away then.
-        let Some(link) = &self.link else { return Poll::Pending };
-        let outcome = link.poll_outcome(self.id, context);
+}
+
+impl Future for Ticket {
+    type Output = Outcome;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
+        if std::mem::take(&mut self.is_watched) {
+            return Poll::Pending;
+        }
+        // A future is not polled again once it was ready, and the call is only given away then.
+        let Some(call) = &self.call else { return Poll::Pending };
+        let outcome = call.handover.poll_outcome(context);
         if outcome.is_ready() {
-            self.link = None;
+            if let Some(call) = self.call.take() {
+                call.handover.release();
+            }
             self.companion = None;
         }
         outcome
@@ -100,8 +123,8 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if let Some(link) = self.link.take() {
-            link.abandon(self.id);
+        if let Some(call) = self.call.take() {
+            call.link.abandon(self.id);
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use rmi_core::context::{CallContext, Caller};
@@ -62,7 +63,7 @@ pub fn local<M: 'static>(service: impl Service<M>) -> Remote {
 struct LocalTransport(Arc<Here>);
 
 impl Transport for LocalTransport {
-    fn start(&self, request: Request) -> Started {
+    fn start(&self, request: Request, _: Option<&Waker>) -> Started {
         self.0.start(request)
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Weak};
+use std::task::Waker;
 
 use rmi_core::args::Args;
 use rmi_core::context::{CallContext, FromCall};
@@ -212,8 +213,8 @@ impl FromCall for Peer {
 struct Keeping(Peer);
 
 impl Transport for Keeping {
-    fn start(&self, request: Request) -> Started {
-        self.0.route.start(request)
+    fn start(&self, request: Request, waker: Option<&Waker>) -> Started {
+        self.0.route.start(request, waker)
     }
 
     fn peer_name(&self) -> Arc<str> {
@@ -232,10 +233,10 @@ impl fmt::Debug for Route {
 }
 
 impl Transport for Route {
-    fn start(&self, request: Request) -> Started {
+    fn start(&self, request: Request, waker: Option<&Waker>) -> Started {
         let link = lock(&self.cached).upgrade();
         match link {
-            Some(link) => match link.start(request, &self.this) {
+            Some(link) => match link.start(request, waker, &self.this) {
                 Ok(started) => started,
                 Err(request) => self.start_anew(request),
             },
@@ -280,7 +281,7 @@ impl Detour for Route {
             let Some(info) = wanted else { return Started::refused(gone(node, successor)) };
             while let Some(link) = node.with_peers(|peers| peers.link(info.instance())) {
                 *lock(&self.cached) = Arc::downgrade(&link);
-                match link.start(request, &self.this) {
+                match Arc::clone(&link).start(request, None, &self.this) {
                     Ok(started) => return started,
                     Err(back) => request = back,
                 }
@@ -345,7 +346,7 @@ async fn start_when_connected(
         })
     };
     match node.wait_for(timeout, look).await {
-        Ok(Found::Link(link)) => match (link.start(request, &route), route.upgrade()) {
+        Ok(Found::Link(link)) => match (link.start(request, None, &route), route.upgrade()) {
             (Ok(started), _) => started,
             // It began to close between the look and the start.
             (Err(request), Some(route)) => route.start_anew(request),

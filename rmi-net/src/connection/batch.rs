@@ -5,7 +5,6 @@
 //! are gathered too: their callers are woken together, when the lock is given back.
 
 use std::sync::{Arc, Weak};
-use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -14,6 +13,7 @@ use rmi_core::message::{MAX_METHOD_NAME, Response};
 use rmi_core::rejection::Rejection;
 
 use super::State;
+use super::completion::Completion;
 use crate::host::{Host, Method};
 
 /// Answers to the peer that are gathered at most, and their bytes.
@@ -34,7 +34,8 @@ pub(super) struct Batch {
     /// Whether there is room for answers in the queue.
     has_room: bool,
     answered: Vec<(u64, Response)>,
-    pub(super) wakers: Vec<Waker>,
+    /// Where those go, once it was looked up.
+    completions: Vec<Option<Arc<Completion>>>,
     /// When the last thing ended whose time was taken.
     now: Option<Instant>,
     /// Time that methods took.
@@ -111,19 +112,30 @@ impl Batch {
         self.answered.len() >= MOST_ANSWERED
     }
 
-    /// Moves the answers to the queue, and hands out those to calls of this side. Whether room is free again that was
-    /// set aside.
-    pub(super) fn settle(&mut self, state: &mut State, mut answered: impl FnMut(&mut State, u64, Response)) -> bool {
+    /// Moves the answers to the queue, and looks up where those to calls of this side go. Whether room is free again that
+    /// was set aside.
+    pub(super) fn settle(
+        &mut self,
+        state: &mut State,
+        mut answered: impl FnMut(&mut State, u64) -> Option<Arc<Completion>>,
+    ) -> bool {
         let had_room = std::mem::take(&mut self.has_room);
         if had_room {
             state.outgoing.append(&mut self.answers, std::mem::take(&mut self.n_answers));
         }
-        for (id, response) in self.answered.drain(..) {
-            answered(state, id, response);
+        self.completions.extend(self.answered.iter().map(|(id, _)| answered(state, *id)));
+        had_room
+    }
+
+    /// Hands the answers to calls of this side to their callers, when the lock is given back.
+    pub(super) fn complete(&mut self) {
+        for ((_, response), completion) in self.answered.drain(..).zip(self.completions.drain(..)) {
+            if let Some(completion) = completion {
+                completion.complete(Ok(response));
+            }
         }
         if self.answered.capacity() > MOST_ANSWERED {
-            self.answered = Vec::new();
+            (self.answered, self.completions) = (Vec::new(), Vec::new());
         }
-        had_room
     }
 }

@@ -1,7 +1,8 @@
 //! The calls of this side: from a request to its answer, or to the reason why there is none.
 //!
 //! A call is registered and its frame put in the queue under one lock, so that ids leave in their order and an answer
-//! always finds its call. What is large is encoded before.
+//! always finds its call. What is large is encoded before. The outcome is handed over elsewhere, see
+//! [`Completion`](super::completion::Completion).
 //!
 //! A call that finds no room waits for it. Room in the queue comes by itself: the peer reads whatever its methods do. A
 //! place at the peer does not: it is free when another call has ended. A call that is made by a method, which holds a
@@ -9,7 +10,7 @@
 
 use std::future::poll_fn;
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -17,9 +18,10 @@ use rmi_core::exception::CallError;
 use rmi_core::frame::{MAX_PAYLOAD, frame_flag, frame_type};
 use rmi_core::kind::{Class, Kind};
 use rmi_core::message::Request;
-use rmi_core::transport::{Link, Outcome, Started, Ticket};
+use rmi_core::transport::{Link, Started, Ticket};
 
 use super::batch::Batch;
+use super::completion::Completion;
 use super::pending::{EndedCall, PendingCall, Progress};
 use super::row::Place;
 use super::{Connection, HeldCancel, State};
@@ -34,11 +36,16 @@ pub(crate) trait Detour: Send + Sync + 'static {
 }
 
 impl Connection {
-    /// Starts a call. Gives the request back if this connection takes none; one that waits for room takes the detour
-    /// then.
+    /// Starts a call, for the task with this waker. Gives the request back if this connection takes none; one that waits
+    /// for room takes the detour then.
     // The request comes back as it went in, by value: boxing it would cost each call an allocation.
     #[allow(clippy::result_large_err)]
-    pub(crate) fn start(self: &Arc<Self>, request: Request, detour: &Weak<impl Detour>) -> Result<Started, Request> {
+    pub(crate) fn start(
+        self: Arc<Self>,
+        request: Request,
+        waker: Option<&Waker>,
+        detour: &Weak<impl Detour>,
+    ) -> Result<Started, Request> {
         let deadline = match request.has_deadline(self.default_timeout) {
             true => {
                 let now = self.clock.now();
@@ -69,7 +76,8 @@ impl Connection {
         if state.row.is_before(request.scope.is_some()) || !self.has_room(&state, n_bytes, request.one_way) {
             return Ok(self.start_later(&mut state, request, n_bytes, deadline, detour.clone()));
         }
-        Ok(self.send(state, &request, message, deadline, remaining))
+        let sent = self.send(state, &request, message, deadline, remaining, waker);
+        Ok(sent.started(self))
     }
 
     /// The call has to wait until the peer has a place for it, and the queue room.
@@ -106,7 +114,9 @@ impl Connection {
                 // Encoded now: less time is left than before the wait.
                 let remaining = deadline.map(|deadline| deadline.saturating_duration_since(this.clock.now()));
                 Poll::Ready(Some(match Encoded::of(&request, remaining, this.message_limit()) {
-                    Ok(message) => this.send(state, &request, message, deadline, remaining),
+                    Ok(message) => this
+                        .send(state, &request, message, deadline, remaining, Some(context.waker()))
+                        .started(Arc::clone(this)),
                     Err(error) => Started::refused(error),
                 }))
             });
@@ -138,19 +148,20 @@ impl Connection {
     /// Whether the peer takes one more call.
     fn has_place(&self, state: &State) -> bool {
         // The peer is still at calls of which it does not know yet that they are cancelled.
-        let n_in_flight = state.pending.n_waiting() + state.held_cancels.len();
+        let n_in_flight = state.pending.len() + state.held_cancels.len();
         (n_in_flight as u64) < self.peer.limits.in_flight
     }
 
     /// Registers the call and puts its frame in the queue, under one lock: ids leave in their order.
     fn send(
-        self: &Arc<Self>,
+        &self,
         mut guard: MutexGuard<'_, State>,
         request: &Request,
         message: Encoded,
         deadline: Option<Instant>,
         remaining: Option<Duration>,
-    ) -> Started {
+        waker: Option<&Waker>,
+    ) -> Sent {
         let state = &mut *guard;
         let id = state.pending.next_id();
         let ((start, end), in_parts) = match message {
@@ -165,8 +176,9 @@ impl Connection {
             }
         };
         let progress = if in_parts { Progress::InParts } else { Progress::Queued { start, end } };
-        let call = PendingCall::new(deadline, progress, request.one_way, request.no_cancel);
-        state.pending.insert(id, call);
+        let completion = Completion::new(waker.cloned());
+        let (one_way, no_cancel) = (request.one_way, request.no_cancel);
+        state.pending.insert(id, PendingCall::new(deadline, progress, one_way, no_cancel, Arc::clone(&completion)));
         if request.one_way && !in_parts {
             state.one_way.push_back((end, id));
         }
@@ -174,16 +186,15 @@ impl Connection {
         if wake_keeper {
             state.keeper_at = deadline;
         }
-        let is_alone = state.pending.n_waiting() == 1;
-        let waker = state.next_writer(is_alone);
+        let is_alone = state.pending.len() == 1;
+        let writer = state.next_writer(is_alone);
         drop(guard);
         if wake_keeper {
             self.keeper.notify_one();
         }
-        self.write(waker, is_alone);
-        let ticket = Ticket::new(Arc::clone(self) as Arc<dyn Link>, id);
+        self.write(writer, is_alone);
         let span = tracing::debug_span!("rmi.call", method = %request.target, peer = &*self.peer_name, id);
-        Started::Sent(if span.is_disabled() { ticket } else { ticket.with_companion(Box::new(span)) })
+        Sent { id, completion, is_watched: waker.is_some(), span }
     }
 
     /// The largest message that may be sent.
@@ -195,11 +206,10 @@ impl Connection {
     /// Whether all of those calls were ever made. `is_last`: the reader has handled what it has read.
     pub(super) fn settle(&self, batch: &mut Batch, is_last: bool) -> bool {
         let (mut were_made, mut n_ended, mut made_room) = (true, 0, false);
-        let mut wakers = std::mem::take(&mut batch.wakers);
         let is_winding_down = {
             let mut state = lock(&self.state);
             state.is_reading = !is_last;
-            let was_set_aside = batch.settle(&mut state, |state, id, response| {
+            let was_set_aside = batch.settle(&mut state, |state, id| {
                 were_made &= id <= state.pending.last_id();
                 // The answer came before all parts of the request were taken: the rest is of no use.
                 if state.pending.get_mut(id).is_some_and(|call| call.progress == Progress::InParts) {
@@ -215,17 +225,15 @@ impl Connection {
                     });
                     n_ended += 1;
                 }
-                if let Some(ended) = state.pending.end(id, Ok(response)) {
-                    n_ended += 1;
-                    wakers.extend(ended.waker);
-                }
+                let ended = state.pending.remove(id);
+                n_ended += usize::from(ended.is_some());
+                ended?.completion
             });
             // Who found no room because of what was set aside has to look again.
             made_room |= was_set_aside;
             state.said_goaway.is_some()
         };
-        wakers.drain(..).for_each(Waker::wake);
-        batch.wakers = wakers;
+        batch.complete();
         if made_room {
             self.room.notify_waiters();
         }
@@ -285,33 +293,41 @@ impl Connection {
 }
 
 impl Link for Connection {
-    fn poll_outcome(&self, id: u64, context: &mut Context<'_>) -> Poll<Outcome> {
-        // A ticket asks for its own call, which leaves the table only through the ticket.
-        lock(&self.state).pending.poll(id, context.waker()).unwrap_or(Poll::Pending)
-    }
-
     fn abandon(&self, id: u64) {
         if mutant::is(Mutant::PendingCallLeaked) {
             return;
         }
-        let was_waiting = {
+        {
             let mut state = lock(&self.state);
+            // One that has ended is not there any more.
             let Some(call) = state.pending.get_mut(id) else { return };
-            let was_waiting = call.is_waiting();
-            if was_waiting && call.one_way {
+            if call.one_way {
                 // It is not taken back, and has its place at the peer until it is written.
-                return state.pending.orphan(id);
+                call.completion = None;
+                return;
             }
-            if was_waiting && state.ended.is_none() {
+            if state.ended.is_none() {
                 self.withdraw(&mut state, id);
             }
             state.pending.remove(id);
-            was_waiting
-        };
-        if was_waiting {
-            self.made_room();
-            self.flush(false);
         }
+        self.made_room();
+        self.flush(false);
+    }
+}
+
+/// A call that has gone out.
+struct Sent {
+    id: u64,
+    completion: Arc<Completion>,
+    is_watched: bool,
+    span: tracing::Span,
+}
+
+impl Sent {
+    fn started(self, connection: Arc<Connection>) -> Started {
+        let ticket = Ticket::new(connection, self.id, self.completion, self.is_watched);
+        Started::Sent(if self.span.is_disabled() { ticket } else { ticket.with_companion(Box::new(self.span)) })
     }
 }
 
@@ -365,7 +381,7 @@ impl Drop for PlaceInRow {
 }
 
 fn overloaded(state: &State, is_nested: bool) -> Started {
-    let (n_in_flight, n_waiting) = (state.pending.n_waiting(), state.row.len());
+    let (n_in_flight, n_waiting) = (state.pending.len(), state.row.len());
     let message = match is_nested {
         true => format!("{n_in_flight} calls to this peer are in flight, and a method that runs does not wait"),
         false => format!(

@@ -62,7 +62,7 @@ impl Connection {
             let mut state = lock(&self.state);
             if state.pending.earliest().is_some_and(|earliest| earliest <= now) {
                 let is_over = |_, call: &super::PendingCall| call.deadline.is_some_and(|deadline| deadline <= now);
-                for id in state.pending.waiting(is_over) {
+                for id in state.pending.ids(is_over) {
                     told.extend(self.give_up(&mut state, id, Kind::Timeout, "no answer came in time"));
                 }
                 state.pending.find_earliest();

@@ -21,6 +21,7 @@ mod answering;
 mod assembly;
 mod batch;
 mod calling;
+mod completion;
 mod handshake;
 mod keeper;
 #[cfg(all(test, rmi_loom))]
@@ -370,9 +371,7 @@ impl Connection {
         let mut any = false;
         for call in ended {
             any = true;
-            if let Some(waker) = call.waker {
-                waker.wake();
-            }
+            call.tell();
             self.wake_first_in_row();
         }
         if any {
@@ -392,7 +391,7 @@ impl Connection {
                 return;
             }
             let written = self.written.load(Ordering::Acquire);
-            for id in state.pending.waiting(|_, _| true) {
+            for id in state.pending.ids(|_, _| true) {
                 let progress = state.pending.get_mut(id).map(|call| call.progress);
                 let class = match progress {
                     _ if mutant::is(Mutant::SentCallSaidNotExecuted) => Class::NotExecuted,
@@ -448,7 +447,7 @@ impl Connection {
         {
             let mut state = lock(&self.state);
             state.goaway = Some(goaway.reason);
-            for id in state.pending.waiting(|id, _| id > goaway.last_accepted) {
+            for id in state.pending.ids(|id, _| id > goaway.last_accepted) {
                 // What is left of it would be dropped there.
                 state.outgoing.drop_bulk(id, false);
                 let error = CallError::new(Kind::GoingAway, "the peer shut down before it took the call");

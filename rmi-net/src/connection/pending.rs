@@ -4,14 +4,14 @@
 //! its low bits, is free. So a call is found with one look, a long call does not get in the way of later ones, and
 //! nothing is allocated for a call while the table has room.
 //!
-//! Invariants: an id stands in at most one place; a call leaves the table when its caller has its outcome or is gone.
-//! The earliest deadline may be that of a call that has ended: then the keeper looks once in vain.
+//! Invariants: an id stands in at most one place; a call leaves the table when it ends, or its caller is gone. The earliest deadline may be that of a call that has ended: then the keeper looks once in vain.
 
-use std::task::{Poll, Waker};
+use std::sync::Arc;
 use std::time::Instant;
 
 use rmi_core::transport::Outcome;
 
+use super::completion::Completion;
 use crate::mutant::{self, Mutant};
 
 /// How far a request has got.
@@ -25,7 +25,7 @@ pub(super) enum Progress {
     Sent,
 }
 
-/// A call that has not been answered, or whose caller has not fetched the answer.
+/// A call that has not ended.
 #[derive(Debug)]
 pub(super) struct PendingCall {
     pub(super) deadline: Option<Instant>,
@@ -34,33 +34,37 @@ pub(super) struct PendingCall {
     pub(super) no_cancel: bool,
     /// The answer is coming in parts.
     pub(super) is_answer_open: bool,
-    /// Its caller is gone, and it goes out all the same.
-    is_orphan: bool,
-    state: State,
-}
-
-#[derive(Debug)]
-enum State {
-    Waiting(Option<Waker>),
-    Ended(Outcome),
+    /// Where its outcome goes. `None` if its caller is gone, and it goes out all the same.
+    pub(super) completion: Option<Arc<Completion>>,
 }
 
 impl PendingCall {
-    pub(super) fn new(deadline: Option<Instant>, progress: Progress, one_way: bool, no_cancel: bool) -> Self {
-        let state = State::Waiting(None);
-        Self { deadline, progress, one_way, no_cancel, is_answer_open: false, is_orphan: false, state }
-    }
-
-    pub(super) fn is_waiting(&self) -> bool {
-        matches!(self.state, State::Waiting(_))
+    pub(super) fn new(
+        deadline: Option<Instant>,
+        progress: Progress,
+        one_way: bool,
+        no_cancel: bool,
+        completion: Arc<Completion>,
+    ) -> Self {
+        Self { deadline, progress, one_way, no_cancel, is_answer_open: false, completion: Some(completion) }
     }
 }
 
-/// A call that has just ended. Its caller is woken when the locks are given back.
+/// A call that has just ended, and how.
 #[derive(Debug)]
-#[must_use = "its caller has to be woken"]
+#[must_use = "its caller has to be told"]
 pub(super) struct EndedCall {
-    pub(super) waker: Option<Waker>,
+    completion: Option<Arc<Completion>>,
+    outcome: Outcome,
+}
+
+impl EndedCall {
+    /// Tells its caller, when the locks are given back.
+    pub(super) fn tell(self) {
+        if let Some(completion) = self.completion {
+            completion.complete(self.outcome);
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -68,7 +72,6 @@ pub(super) struct Pending {
     /// A power of two of places, or none.
     places: Vec<Option<(u64, PendingCall)>>,
     n_calls: usize,
-    n_waiting: usize,
     last_id: u64,
     earliest: Option<Instant>,
 }
@@ -101,7 +104,6 @@ impl Pending {
         self.places[place] = Some((id, call));
         self.last_id = id;
         self.n_calls += 1;
-        self.n_waiting += 1;
     }
 
     /// The greatest id that was given out.
@@ -109,12 +111,7 @@ impl Pending {
         self.last_id
     }
 
-    /// Calls that have no outcome yet.
-    pub(super) fn n_waiting(&self) -> usize {
-        self.n_waiting
-    }
-
-    /// Calls in the table.
+    /// Calls that have not ended.
     pub(super) fn len(&self) -> usize {
         self.n_calls
     }
@@ -127,11 +124,11 @@ impl Pending {
     /// The answer to a call begins to come in parts. Whether the call still waits for it.
     pub(super) fn open_answer(&mut self, id: u64) -> bool {
         match self.get_mut(id) {
-            Some(call) if call.is_waiting() => {
+            Some(call) => {
                 call.is_answer_open = true;
                 true
             }
-            _ => false,
+            None => false,
         }
     }
 
@@ -144,39 +141,9 @@ impl Pending {
         self.places[place].as_mut().filter(|(found, _)| is_it(*found)).map(|(_, call)| call)
     }
 
-    /// The caller of a call is gone that goes out all the same: it leaves the table when it ends.
-    pub(super) fn orphan(&mut self, id: u64) {
-        if let Some(call) = self.get_mut(id) {
-            call.is_orphan = true;
-            call.state = State::Waiting(None);
-        }
-    }
-
     /// Ends a call. `None` if it has ended before or is gone.
     pub(super) fn end(&mut self, id: u64, outcome: Outcome) -> Option<EndedCall> {
-        let call = self.get_mut(id)?;
-        if call.is_orphan {
-            self.remove(id);
-            return Some(EndedCall { waker: None });
-        }
-        let State::Waiting(waker) = &mut call.state else { return None };
-        let waker = waker.take();
-        call.state = State::Ended(outcome);
-        self.n_waiting -= 1;
-        Some(EndedCall { waker })
-    }
-
-    /// The outcome of a call, which then leaves the table; else `waker` is kept. `None` if it is not in the table.
-    pub(super) fn poll(&mut self, id: u64, waker: &Waker) -> Option<Poll<Outcome>> {
-        match &mut self.get_mut(id)?.state {
-            State::Waiting(Some(kept)) => kept.clone_from(waker),
-            State::Waiting(kept) => *kept = Some(waker.clone()),
-            State::Ended(_) => {
-                let State::Ended(outcome) = self.remove(id)?.state else { return None };
-                return Some(Poll::Ready(outcome));
-            }
-        }
-        Some(Poll::Pending)
+        Some(EndedCall { completion: self.remove(id)?.completion, outcome })
     }
 
     /// Takes a call out of the table.
@@ -185,25 +152,20 @@ impl Pending {
         let place = self.place(id);
         let (_, call) = self.places[place].take()?;
         self.n_calls -= 1;
-        if call.is_waiting() {
-            self.n_waiting -= 1;
-        }
         Some(call)
     }
 
-    /// The calls that wait and for which `wanted` holds.
-    pub(super) fn waiting(&self, mut wanted: impl FnMut(u64, &PendingCall) -> bool) -> Vec<u64> {
+    /// The calls for which `wanted` holds.
+    pub(super) fn ids(&self, mut wanted: impl FnMut(u64, &PendingCall) -> bool) -> Vec<u64> {
         let calls = self.places.iter().flatten();
-        let mut ids: Vec<u64> =
-            calls.filter(|(id, call)| call.is_waiting() && wanted(*id, call)).map(|(id, _)| *id).collect();
+        let mut ids: Vec<u64> = calls.filter(|(id, call)| wanted(*id, call)).map(|(id, _)| *id).collect();
         ids.sort_unstable();
         ids
     }
 
-    /// Finds the earliest deadline anew, of the calls that still wait.
+    /// Finds the earliest deadline anew.
     pub(super) fn find_earliest(&mut self) {
-        let waiting = self.places.iter().flatten().filter(|(_, call)| call.is_waiting());
-        self.earliest = waiting.filter_map(|(_, call)| call.deadline).min();
+        self.earliest = self.places.iter().flatten().filter_map(|(_, call)| call.deadline).min();
     }
 
     /// Gives memory back that a burst has left behind.
@@ -232,20 +194,14 @@ impl Pending {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::BTreeSet;
 
     use proptest::prelude::*;
-    use rmi_core::exception::CallError;
-    use rmi_core::kind::Kind;
 
     use super::*;
 
     fn call() -> PendingCall {
-        PendingCall::new(None, Progress::Sent, false, false)
-    }
-
-    fn outcome() -> Outcome {
-        Err(CallError::new(Kind::Timeout, "late"))
+        PendingCall::new(None, Progress::Sent, false, false, Completion::new(None))
     }
 
     #[test]
@@ -257,61 +213,36 @@ mod tests {
         for _ in 0..if cfg!(miri) { 100 } else { 10_000 } {
             let id = pending.next_id();
             pending.insert(id, call());
-            assert!(pending.end(id, outcome()).is_some());
-            assert!(pending.poll(id, Waker::noop()).unwrap().is_ready());
+            assert!(pending.remove(id).is_some() && pending.remove(id).is_none());
         }
         assert_eq!(pending.places.len(), FEWEST_PLACES);
         assert!(pending.get_mut(long).is_some());
-        assert_eq!((pending.len(), pending.n_waiting()), (1, 1));
-    }
-
-    #[test]
-    fn an_outcome_is_given_out_once() {
-        let mut pending = Pending::default();
-        let id = pending.next_id();
-        pending.insert(id, call());
-        assert!(pending.poll(id, Waker::noop()).unwrap().is_pending());
-        assert!(pending.end(id, outcome()).unwrap().waker.is_some());
-        assert!(pending.end(id, outcome()).is_none());
-        assert!(pending.poll(id, Waker::noop()).unwrap().is_ready());
-        assert!(pending.poll(id, Waker::noop()).is_none());
+        assert_eq!(pending.len(), 1);
     }
 
     proptest! {
         #[test]
-        fn behaves_like_a_map(steps in proptest::collection::vec((0u8..4, 0usize..64), 1..if cfg!(miri) { 60 } else { 400 })) {
+        fn behaves_like_a_map(steps in proptest::collection::vec((0u8..3, 0usize..64), 1..if cfg!(miri) { 60 } else { 400 })) {
             let mut pending = Pending::default();
-            let mut model: BTreeMap<u64, bool> = BTreeMap::new();
+            let mut model: BTreeSet<u64> = BTreeSet::new();
             let mut last = 0;
             for (step, which) in steps {
-                let picked = model.keys().copied().nth(which % model.len().max(1));
-                match (step, picked) {
-                    (0, _) => {
+                match (step, model.iter().copied().nth(which % model.len().max(1))) {
+                    (0 | 1, _) => {
                         let id = pending.next_id();
                         prop_assert!(id > last);
                         last = id;
                         pending.insert(id, call());
-                        model.insert(id, true);
+                        model.insert(id);
                     }
-                    (1, Some(id)) => {
-                        let ended = pending.end(id, outcome()).is_some();
-                        prop_assert_eq!(Some(ended), model.insert(id, false));
-                    }
-                    (2, Some(id)) => {
-                        let ready = pending.poll(id, Waker::noop()).unwrap().is_ready();
-                        prop_assert_eq!(ready, !model[&id]);
-                        if ready {
-                            model.remove(&id);
-                        }
-                    }
-                    (3, Some(id)) => {
-                        prop_assert!(pending.remove(id).is_some());
+                    (_, Some(id)) => {
+                        prop_assert!(pending.remove(id).is_some() && pending.remove(id).is_none());
                         model.remove(&id);
                     }
                     _ => {}
                 }
                 prop_assert_eq!(pending.len(), model.len());
-                prop_assert_eq!(pending.n_waiting(), model.values().filter(|waiting| **waiting).count());
+                prop_assert_eq!(pending.ids(|_, _| true), Vec::from_iter(model.iter().copied()));
                 prop_assert!(pending.get_mut(last + 1).is_none());
             }
         }

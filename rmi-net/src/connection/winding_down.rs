@@ -49,7 +49,7 @@ impl Connection {
             let is_served = !state.is_reading && state.arriving.is_empty() && self.serving.n_running() == 0;
             (is_alone
                 && is_served
-                && state.pending.n_waiting() == 0
+                && state.pending.len() == 0
                 && (state.outgoing.is_empty() || mutant::is(Mutant::AnswerLostAtShutdown)))
             .then_some(())
         });
@@ -111,7 +111,7 @@ impl Connection {
         let mut told = Vec::new();
         {
             let mut state = lock(&self.state);
-            for id in state.pending.waiting(|_, _| true) {
+            for id in state.pending.ids(|_, _| true) {
                 told.extend(self.give_up(&mut state, id, kind, "this node ended the connection"));
             }
         }

@@ -278,7 +278,7 @@ fn outcome(connection: &Connection, id: u64) -> impl Future<Output = rmi_core::t
 /// Nothing is left of any call, and the ids of requests were used once.
 fn assert_quiet(connection: &Connection, wire: &Wire) {
     assert_eq!(connection.load(), (0, 0, 0), "pending calls, running calls, bytes that wait");
-    assert_eq!(lock(&connection.state).pending.n_waiting(), 0);
+    assert_eq!(lock(&connection.state).pending.len(), 0);
     let requests = wire.ids(frame_type::REQUEST);
     assert_eq!(requests.iter().collect::<HashSet<_>>().len(), requests.len(), "{requests:?}");
 }

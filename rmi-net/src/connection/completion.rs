@@ -1,0 +1,79 @@
+//! Where the outcome of a call is handed to its caller.
+//!
+//! Each call that is under way has a [`Completion`], which its ticket and the table of pending calls share. Whoever takes
+//! the call out of the table completes it, once, when the connection's lock is given back. So the callers of a
+//! connection meet at its lock when they send, and neither when they wait nor when they take what has come.
+//!
+//! One whose outcome was taken is used again: each thread keeps some, so a call allocates nothing. One that was abandoned
+//! is not, for its outcome may be on its way.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use rmi_core::transport::{Handover, Outcome};
+
+use crate::sync::{Mutex, lock};
+
+/// How many a thread keeps. Under loom nothing may outlive a run.
+const MOST_KEPT: usize = if cfg!(all(test, rmi_loom)) { 0 } else { 256 };
+
+thread_local! {
+    static KEPT: RefCell<Vec<Arc<Completion>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Completion(Mutex<State>);
+
+#[derive(Debug)]
+enum State {
+    Waiting(Option<Waker>),
+    Ended(Outcome),
+    /// The outcome was taken.
+    Done,
+}
+
+impl Completion {
+    /// One for a new call, and whom to wake when it has ended.
+    pub(super) fn new(waker: Option<Waker>) -> Arc<Self> {
+        // A thread that is ending keeps none.
+        let kept = KEPT.try_with(|kept| kept.borrow_mut().pop()).ok().flatten();
+        let Some(kept) = kept else { return Arc::new(Self(Mutex::new(State::Waiting(waker)))) };
+        *lock(&kept.0) = State::Waiting(waker);
+        kept
+    }
+
+    /// The call has ended. Wakes its caller.
+    pub(super) fn complete(&self, outcome: Outcome) {
+        let before = std::mem::replace(&mut *lock(&self.0), State::Ended(outcome));
+        if let State::Waiting(Some(waker)) = before {
+            waker.wake();
+        }
+    }
+}
+
+impl Handover for Completion {
+    fn poll_outcome(&self, context: &mut Context<'_>) -> Poll<Outcome> {
+        let mut state = lock(&self.0);
+        match &mut *state {
+            State::Waiting(Some(kept)) => kept.clone_from(context.waker()),
+            State::Waiting(kept) => *kept = Some(context.waker().clone()),
+            State::Ended(_) | State::Done => {
+                if let State::Ended(outcome) = std::mem::replace(&mut *state, State::Done) {
+                    return Poll::Ready(outcome);
+                }
+            }
+        }
+        Poll::Pending
+    }
+
+    fn release(self: Arc<Self>) {
+        let _ = KEPT.try_with(|kept| {
+            let mut kept = kept.borrow_mut();
+            if kept.len() < MOST_KEPT {
+                kept.push(self);
+            }
+        });
+    }
+}
