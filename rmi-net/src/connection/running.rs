@@ -5,10 +5,9 @@
 //! run on threads of their pool, and so do the polls of `async` methods that have shown to compute for long, one poll
 //! at a time: a method that waits holds no thread.
 
-use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -24,7 +23,7 @@ use tokio::task::AbortHandle;
 
 use super::Connection;
 use super::batch::Batch;
-use super::serving::RunningCall;
+use super::serving::{RunningCall, Turn};
 use crate::host::Method;
 use crate::mutant::{self, Mutant};
 use crate::pace::Place;
@@ -70,42 +69,20 @@ impl Run {
             Err(error) => Begun::Done(Response::exception(Exception::new(Kind::BadArguments, error.to_string()))),
         };
         drop((body, attachments));
-        self.run(begun).await;
+        RunTask::new(self, begun, None).await;
     }
 
-    /// Runs the method.
-    pub(super) async fn run(self, begun: Begun) {
-        match begun {
-            Begun::Done(response) => self.answer(response),
-            Begun::Task(task) => self.run_task(task).await,
-            Begun::Closure(method) => self.run_on_pool(method).await,
-        }
-    }
-
-    /// Polls the method in this task, until it has ended or has shown to be work for the compute pool.
-    async fn run_task(self, mut task: MethodTask) {
+    /// Polls the method in this task. `None` if it has shown to be work for the compute pool.
+    fn poll_task(&self, task: &mut MethodTask, context: &mut Context<'_>) -> Poll<Option<Response>> {
         let pace = &self.method.pace;
-        let may_move = self.method.descriptor.execution() == Execution::Async;
-        let clock = &self.connection().clock;
-        let response = poll_fn(|context| {
-            if may_move && pace.place() == Place::Pool {
-                return Poll::Ready(None);
-            }
-            let began = clock.now();
-            let polled = Pin::new(&mut task).poll(context);
-            pace.polled(Place::Task, clock.now().saturating_duration_since(began));
-            polled.map(Some)
-        })
-        .await;
-        match response {
-            Some(Response::Exception(exception))
-                if mutant::is(Mutant::PanicNotCaught) && exception.kind == Kind::Panicked =>
-            {
-                panic!("not caught")
-            }
-            Some(response) => self.answer(response),
-            None => self.run_polls_on_pool(task).await,
+        if self.method.descriptor.execution() == Execution::Async && pace.place() == Place::Pool {
+            return Poll::Ready(None);
         }
+        let clock = &self.connection().clock;
+        let began = clock.now();
+        let polled = Pin::new(task).poll(context);
+        pace.polled(Place::Task, clock.now().saturating_duration_since(began));
+        polled.map(Some)
     }
 
     /// Polls the method on the compute pool.
@@ -204,6 +181,69 @@ impl Run {
         // Given back before the answer can leave: the caller may call again as soon as it has it.
         drop(self);
         batch.answer(id, &response);
+    }
+}
+
+/// The task of a call: its turn, its method, its answer. Dropping it stops the method, and then gives the permit back.
+///
+/// Written out because there is one for each call that waits: the compiler would keep what each of the ways of running
+/// needs side by side, two KiB of it.
+pub(super) struct RunTask {
+    step: Step,
+    turn: Option<Turn>,
+    /// `None` once the call has been answered, or is run by the step.
+    run: Option<Run>,
+}
+
+enum Step {
+    Begun(Begun),
+    Boxed(Pin<Box<dyn Future<Output = ()> + Send>>),
+    Over,
+}
+
+impl RunTask {
+    /// Runs what was begun, when its turn has come.
+    pub(super) fn new(run: Run, begun: Begun, turn: Option<Turn>) -> Self {
+        Self { step: Step::Begun(begun), turn, run: Some(run) }
+    }
+}
+
+impl Future for RunTask {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        if let (Some(turn), Some(run)) = (&mut this.turn, &mut this.run) {
+            run.turn = ready!(turn.as_mut().poll(context));
+            this.turn = None;
+        }
+        if let (Step::Begun(Begun::Task(task)), Some(run)) = (&mut this.step, &this.run)
+            && let Some(response) = ready!(run.poll_task(task, context))
+        {
+            if let Response::Exception(exception) = &response
+                && mutant::is(Mutant::PanicNotCaught)
+                && exception.kind == Kind::Panicked
+            {
+                panic!("not caught")
+            }
+            this.step = Step::Begun(Begun::Done(response));
+        }
+        if let Some(run) = this.run.take() {
+            this.step = match std::mem::replace(&mut this.step, Step::Over) {
+                Step::Begun(Begun::Done(response)) => {
+                    run.answer(response);
+                    return Poll::Ready(());
+                }
+                Step::Begun(Begun::Task(task)) => Step::Boxed(Box::pin(run.run_polls_on_pool(task))),
+                Step::Begun(Begun::Closure(method)) => Step::Boxed(Box::pin(run.run_on_pool(method))),
+                // They have what is run.
+                step @ (Step::Boxed(_) | Step::Over) => step,
+            };
+        }
+        match &mut this.step {
+            Step::Boxed(future) => future.as_mut().poll(context),
+            Step::Begun(_) | Step::Over => Poll::Ready(()),
+        }
     }
 }
 

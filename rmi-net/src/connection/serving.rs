@@ -31,7 +31,7 @@ use tracing::Instrument;
 
 use super::Connection;
 use super::batch::Batch;
-use super::running::Run;
+use super::running::{Run, RunTask};
 use crate::budget::{PeerBudget, PeerShare, too_many_calls};
 use crate::host::{Admission, BYTES_PER_VALUE, Host, Method};
 use crate::mutant::{self, Mutant};
@@ -332,11 +332,7 @@ impl Connection {
             (begun, turn) => {
                 if self.enter_table(&mut run) {
                     batch.forget_time();
-                    let method = async move {
-                        run.turn = wait_for(turn).await;
-                        run.run(begun).await;
-                    };
-                    let task = self.runtime.spawn(method.instrument(span));
+                    let task = self.runtime.spawn(RunTask::new(run, begun, turn).instrument(span));
                     self.serving.set_task(id, task.abort_handle());
                 }
             }
