@@ -43,7 +43,8 @@ async fn main() -> Result<(), Error> {
     }
     // Those that are named, or all if none is.
     let wanted = |all: &[&'static str]| {
-        let named: Vec<_> = all.iter().copied().filter(|name| arguments.iter().any(|argument| argument == name)).collect();
+        let named: Vec<_> =
+            all.iter().copied().filter(|name| arguments.iter().any(|argument| argument == name)).collect();
         if named.is_empty() { all.to_vec() } else { named }
     };
     let systems = wanted(&SYSTEMS);

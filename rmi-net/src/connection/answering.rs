@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use rmi_core::exception::Exception;
-use rmi_core::frame::{GoAwayReason, frame_flag, frame_type};
+use rmi_core::frame::{GoAwayReason, MAX_PAYLOAD, frame_flag, frame_type};
 use rmi_core::kind::Kind;
 use rmi_core::message::{MAX_METHOD_NAME, Response};
 use rmi_core::rejection::Rejection;
 
 use super::Connection;
+use super::outgoing::Outgoing;
 use super::serving::RunningCall;
 use crate::mutant::{self, Mutant};
 use crate::sync::lock;
@@ -79,46 +80,71 @@ impl Connection {
             }
             // Given back before the answer can leave: the caller may call again as soon as it has it.
             drop(permit);
-            let flags = if answer.is_exception { frame_flag::EXCEPTION } else { 0 }
-                | if answer.attachments.is_empty() { 0 } else { frame_flag::ATTACHMENTS };
-            state.outgoing.push_message(frame_type::RESPONSE, flags, id, answer.head, &answer.attachments);
+            answer.push(&mut state.outgoing, id);
         }
         self.flush(false);
         None
     }
 
     fn encode(&self, response: Response, method: &str) -> EncodedResponse {
-        let encoded = EncodedResponse::of(&response);
-        let (len, limit) = (encoded.len() as u64, self.message_limit());
+        let limit = self.message_limit();
+        if response.attachments().is_empty() && response.len_at_most() as u64 <= limit.min(MAX_PAYLOAD as u64) {
+            return EncodedResponse::Small(response);
+        }
+        let encoded = EncodedResponse::large(&response);
+        let len = encoded.len() as u64;
         if len <= limit {
             return encoded;
         }
         if let Response::Exception(_) = response {
-            return EncodedResponse::of(&response.shortened(limit as usize));
+            return EncodedResponse::large(&response.shortened(limit as usize));
         }
         let message =
             format!("the result has {len} bytes and may have {limit}: raise `Limits::with_message` on both nodes");
         let exception = Exception::new(Kind::ResponseTooLarge, message);
-        EncodedResponse::of(&Response::exception(exception).placed(self.serving.host.node(), method))
+        EncodedResponse::large(&Response::exception(exception).placed(self.serving.host.node(), method))
     }
 }
 
 /// An answer, but for its id.
-struct EncodedResponse {
-    head: BytesMut,
-    attachments: Vec<Bytes>,
-    is_exception: bool,
+enum EncodedResponse {
+    /// One frame, for sure: encoded straight into the queue.
+    Small(Response),
+    /// Encoded, but for its attachments.
+    Large { head: BytesMut, attachments: Vec<Bytes>, flags: u8 },
 }
 
 impl EncodedResponse {
-    fn of(response: &Response) -> Self {
+    fn large(response: &Response) -> Self {
         let mut head = BytesMut::new();
         response.encode(&mut head);
-        let is_exception = matches!(response, Response::Exception(_));
-        Self { head, attachments: response.attachments().to_vec(), is_exception }
+        let attachments = response.attachments().to_vec();
+        let flags = flags_of(response) | if attachments.is_empty() { 0 } else { frame_flag::ATTACHMENTS };
+        Self::Large { head, attachments, flags }
     }
 
     fn len(&self) -> usize {
-        self.head.len() + self.attachments.iter().map(Bytes::len).sum::<usize>()
+        match self {
+            EncodedResponse::Small(response) => response.len_at_most(),
+            EncodedResponse::Large { head, attachments, .. } => {
+                head.len() + attachments.iter().map(Bytes::len).sum::<usize>()
+            }
+        }
     }
+
+    fn push(self, outgoing: &mut Outgoing, id: u64) {
+        match self {
+            EncodedResponse::Small(response) => {
+                outgoing.push(frame_type::RESPONSE, flags_of(&response), id, |out| response.encode(out));
+            }
+            EncodedResponse::Large { head, attachments, flags } => {
+                outgoing.push_message(frame_type::RESPONSE, flags, id, head, &attachments);
+            }
+        }
+    }
+}
+
+/// What the frame of an answer without attachments says of it.
+pub(super) fn flags_of(response: &Response) -> u8 {
+    if matches!(response, Response::Exception(_)) { frame_flag::EXCEPTION } else { 0 }
 }

@@ -8,16 +8,18 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use rmi_core::frame::{frame_flag, frame_type, put_frame};
+use rmi_core::frame::{frame_type, put_frame};
 use rmi_core::message::{MAX_METHOD_NAME, Response};
 use rmi_core::rejection::Rejection;
 
 use super::State;
+use super::answering::flags_of;
 use super::completion::Completion;
+use super::outgoing::WORTH_A_WRITE;
 use crate::host::{Host, Method};
 
 /// Answers to the peer that are gathered at most, and their bytes.
-const MOST_ANSWERS: usize = 256;
+const MOST_ANSWERS: usize = 64;
 const ROOM: usize = 32 << 10;
 /// Answers to calls of this side that are gathered at most.
 const MOST_ANSWERED: usize = 256;
@@ -101,9 +103,13 @@ impl Batch {
 
     /// Adds an answer. There is room for it.
     pub(super) fn answer(&mut self, id: u64, response: &Response) {
-        let flags = if matches!(response, Response::Exception(_)) { frame_flag::EXCEPTION } else { 0 };
         self.n_answers += 1;
-        put_frame(&mut self.answers, frame_type::RESPONSE, flags, id, |out| response.encode(out));
+        put_frame(&mut self.answers, frame_type::RESPONSE, flags_of(response), id, |out| response.encode(out));
+    }
+
+    /// Whether what was gathered for the peer is worth a write.
+    pub(super) fn is_worth_a_write(&self) -> bool {
+        self.n_answers >= MOST_ANSWERS || self.answers.len() >= WORTH_A_WRITE
     }
 
     /// Adds an answer to a call of this side. Whether it is time to settle.
@@ -113,15 +119,17 @@ impl Batch {
     }
 
     /// Moves the answers to the queue, and looks up where those to calls of this side go. Whether room is free again that
-    /// was set aside.
+    /// was set aside; if it `goes_on`, room is set aside anew.
     pub(super) fn settle(
         &mut self,
         state: &mut State,
+        goes_on: bool,
         mut answered: impl FnMut(&mut State, u64) -> Option<Arc<Completion>>,
     ) -> bool {
         let had_room = std::mem::take(&mut self.has_room);
         if had_room {
             state.outgoing.append(&mut self.answers, std::mem::take(&mut self.n_answers));
+            self.has_room = goes_on && state.outgoing.set_aside(MOST_ANSWERS, ROOM);
         }
         self.completions.extend(self.answered.iter().map(|(id, _)| answered(state, *id)));
         had_room

@@ -164,6 +164,7 @@ impl Connection {
     ) -> Sent {
         let state = &mut *guard;
         let id = state.pending.next_id();
+        let n_worth = state.outgoing.n_writes_worth();
         let ((start, end), in_parts) = match message {
             Encoded::Small => {
                 let encode = |out: &mut BytesMut| request.encode(remaining, out);
@@ -186,13 +187,13 @@ impl Connection {
         if wake_keeper {
             state.keeper_at = deadline;
         }
-        let is_alone = state.pending.len() == 1;
-        let writer = state.next_writer(is_alone);
+        let (is_alone, is_worth_it) = (state.pending.len() == 1, state.outgoing.n_writes_worth() > n_worth);
+        let writer = if is_worth_it { state.writer.clone() } else { state.next_writer(is_alone) };
         drop(guard);
         if wake_keeper {
             self.keeper.notify_one();
         }
-        self.write(writer, is_alone);
+        self.write(writer, is_alone || is_worth_it);
         let span = tracing::debug_span!("rmi.call", method = %request.target, peer = &*self.peer_name, id);
         Sent { id, completion, is_watched: waker.is_some(), span }
     }
@@ -209,7 +210,7 @@ impl Connection {
         let is_winding_down = {
             let mut state = lock(&self.state);
             state.is_reading = !is_last;
-            let was_set_aside = batch.settle(&mut state, |state, id| {
+            let was_set_aside = batch.settle(&mut state, !is_last, |state, id| {
                 were_made &= id <= state.pending.last_id();
                 // The answer came before all parts of the request were taken: the rest is of no use.
                 if state.pending.get_mut(id).is_some_and(|call| call.progress == Progress::InParts) {

@@ -17,6 +17,8 @@ use rmi_core::frame::{FrameHeader, HEADER_LEN, MAX_OPENING, MAX_PAYLOAD, MIN_PAR
 use crate::limits::Limits;
 use crate::mutant::{self, Mutant};
 
+/// So many bytes of small frames are worth a write of their own: the peer begins with them while this side goes on.
+pub(super) const WORTH_A_WRITE: usize = 8 << 10;
 /// Most parts that leave in one write: small frames wait for no more than that.
 const PARTS_PER_WRITE: usize = 4;
 
@@ -292,6 +294,11 @@ impl Outgoing {
     /// Bytes of small frames that wait.
     pub(super) fn n_small_bytes(&self) -> u64 {
         self.small.len() as u64
+    }
+
+    /// How many times over what waits of small frames is worth a write.
+    pub(super) fn n_writes_worth(&self) -> usize {
+        self.small.len() / WORTH_A_WRITE
     }
 
     /// Whether the writer could take something.

@@ -375,6 +375,11 @@ impl Reader {
     ) -> Result<(), Fatal> {
         let message = message.unwrap_or(Message::Borrowed(&[]));
         match self.connection.on_request(id, message, turn, came_at, &mut self.batch) {
+            Ok(()) if self.batch.is_worth_a_write() => {
+                self.settle(false)?;
+                self.connection.flush(true);
+                Ok(())
+            }
             Ok(()) => Ok(()),
             Err(_) => self.bear(|patience| &mut patience.bad_requests, "too many requests that cannot be read"),
         }

@@ -1,7 +1,8 @@
 //! From the queue to the socket.
 //!
 //! A caller that is alone writes itself: no task has to wake up. Otherwise the writer task does it, and lets everybody
-//! who is ready to run add frames first: one write then carries them all. Either way the write is a `poll_write` with
+//! who is ready to run add frames first: one write then carries them all. Only who adds what makes the queue worth a write
+//! does not wait for the task: so the two ends work at the same time, not in turn. Either way the write is a `poll_write` with
 //! the waker of the writer task, so what the system does not take at once is the task's business, and what is half
 //! written stands in [`Io`], never in a future.
 
@@ -290,20 +291,21 @@ pub(super) async fn run(connection: Arc<Connection>) {
     // Whether others had their turn to add frames since the task was woken.
     let mut has_yielded = false;
     let error = poll_fn(|context| {
-        {
+        let has_work = {
             let mut state = lock(&connection.state);
             match &mut state.writer {
                 Some(waker) => waker.clone_from(context.waker()),
                 waker => *waker = Some(context.waker().clone()),
             }
-        }
-        let mut io = lock(&connection.io);
-        if !has_yielded && io.is_empty() {
+            state.outgoing.n_small_bytes() > 0
+        };
+        if !has_yielded && has_work {
             has_yielded = true;
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
         has_yielded = false;
+        let mut io = lock(&connection.io);
         let written = connection.write_all(&mut io, context);
         let told = std::mem::take(&mut io.told);
         drop(io);
