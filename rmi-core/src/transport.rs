@@ -98,7 +98,6 @@ impl Ticket {
         self.companion = Some(companion);
         self
     }
-
 }
 
 impl Future for Ticket {

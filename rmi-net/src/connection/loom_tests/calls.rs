@@ -41,15 +41,14 @@ fn race(first: Event, second: Event) {
         });
         let has_waiter = first != Event::Drop && second != Event::Drop;
         if has_waiter {
-            let outcome = block_on(outcome(&connection, 1));
-            match outcome {
+            let ticket = ticket.lock().unwrap().take().unwrap();
+            match block_on(ticket) {
                 Ok(_) => assert!(first == Event::Answer || second == Event::Answer),
                 // It has left.
                 Err(error) => assert_eq!(error.class(), Class::MaybeExecuted),
             }
         }
         threads.into_iter().for_each(|thread| thread.join().unwrap());
-        ticket.lock().unwrap().take();
         writer.run();
         assert_quiet(&connection, &wire);
         assert!(wire.ids(frame_type::CANCEL).len() <= 1);
@@ -89,6 +88,36 @@ fn a_drop_and_the_end_of_the_connection_at_once() {
     race(Event::Drop, Event::Close);
 }
 
+/// It is not asked for an outcome before its caller is woken for the first time.
+#[test]
+fn a_caller_that_is_known_from_the_start_is_woken() {
+    model(|| {
+        let (connection, wire, _writer) = connection(Limits::default(), usize::MAX);
+        let answering = {
+            let (connection, wire) = (Arc::clone(&connection), wire.clone());
+            thread::spawn(move || {
+                while wire.ids(frame_type::REQUEST) != [1] {
+                    thread::yield_now();
+                }
+                assert!(connection.answered(1, answer()));
+            })
+        };
+        let mut ticket = None;
+        let outcome = block_on(std::future::poll_fn(|context| {
+            let ticket = ticket.get_or_insert_with(|| {
+                let started = Arc::clone(&connection).start(request(), Some(context.waker()), &Weak::<Nowhere>::new());
+                let Ok(Started::Sent(ticket)) = started else { panic!("there is room") };
+                ticket
+            });
+            Pin::new(ticket).poll(context)
+        }));
+        assert!(outcome.is_ok());
+        answering.join().unwrap();
+        drop(ticket);
+        assert_quiet(&connection, &wire);
+    });
+}
+
 #[test]
 fn a_call_for_which_there_is_room_again_goes_out() {
     model(|| {
@@ -114,7 +143,7 @@ fn a_call_for_which_there_is_room_again_goes_out() {
 #[test]
 fn a_call_goes_out_when_room_is_free_again_that_was_set_aside() {
     model(|| {
-        let limits = Limits::default().with_queue_frames(256);
+        let limits = Limits::default().with_queue_frames(64);
         let (connection, wire, mut writer) = connection(limits, usize::MAX);
         let mut batch = Batch::default();
         batch.begin(&mut lock(&connection.state), true);

@@ -258,7 +258,7 @@ impl Detour for Nowhere {
 /// Starts a call, which has no other connection to take.
 #[allow(clippy::result_large_err)]
 fn start(connection: &Arc<Connection>, request: Request) -> Result<Started, Request> {
-    connection.start(request, &Weak::<Nowhere>::new())
+    Arc::clone(connection).start(request, None, &Weak::<Nowhere>::new())
 }
 
 /// Starts a call that goes out at once.
@@ -269,16 +269,9 @@ fn call(connection: &Arc<Connection>, request: Request) -> Ticket {
     }
 }
 
-/// How a call ended.
-fn outcome(connection: &Connection, id: u64) -> impl Future<Output = rmi_core::transport::Outcome> {
-    use rmi_core::transport::Link;
-    std::future::poll_fn(move |context| connection.poll_outcome(id, context))
-}
-
 /// Nothing is left of any call, and the ids of requests were used once.
 fn assert_quiet(connection: &Connection, wire: &Wire) {
     assert_eq!(connection.load(), (0, 0, 0), "pending calls, running calls, bytes that wait");
-    assert_eq!(lock(&connection.state).pending.len(), 0);
     let requests = wire.ids(frame_type::REQUEST);
     assert_eq!(requests.iter().collect::<HashSet<_>>().len(), requests.len(), "{requests:?}");
 }

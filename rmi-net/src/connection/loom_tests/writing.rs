@@ -24,6 +24,30 @@ fn no_frame_is_left_behind() {
     });
 }
 
+/// Who adds what makes the queue worth a write does not leave it to the writer task.
+#[test]
+fn no_frame_is_left_behind_by_those_who_do_not_wait_for_the_writer() {
+    model(|| {
+        let (connection, wire, mut writer) = connection(Limits::default(), usize::MAX);
+        let first = call(&connection, request());
+        let callers = [0, 1].map(|_| {
+            let connection = Arc::clone(&connection);
+            thread::spawn(move || {
+                let mut large = request();
+                large.args.push(&vec![7u8; super::outgoing::WORTH_A_WRITE]);
+                start(&connection, large).unwrap()
+            })
+        });
+        writer.run();
+        let started = callers.map(|caller| caller.join().unwrap());
+        writer.run();
+        assert_eq!(wire.ids(frame_type::REQUEST), [1, 2], "the peer takes two at once");
+        drop((first, started));
+        writer.run();
+        assert_quiet(&connection, &wire);
+    });
+}
+
 #[test]
 fn parts_go_on_when_credit_comes() {
     model(|| {
@@ -93,9 +117,7 @@ fn the_class_of_a_timeout_is_true() {
         };
         connection.tell(ended);
         connection.flush(false);
-        let error = block_on(outcome(connection, 1)).unwrap_err();
-        drop(ticket);
-        Some(error.class())
+        Some(block_on(ticket).unwrap_err().class())
     });
 }
 
@@ -103,9 +125,7 @@ fn the_class_of_a_timeout_is_true() {
 fn the_class_of_a_lost_connection_is_true() {
     class_is_true(|connection, ticket| {
         connection.end(Ended::lost("closed"));
-        let error = block_on(outcome(connection, 1)).unwrap_err();
-        drop(ticket);
-        Some(error.class())
+        Some(block_on(ticket).unwrap_err().class())
     });
 }
 
