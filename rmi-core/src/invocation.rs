@@ -172,13 +172,12 @@ enum State {
 
 impl Underway {
     fn start(&mut self, waker: Option<&Waker>) {
-        if let State::Unsent(request) = std::mem::replace(&mut self.state, State::Done) {
-            let started = match request.args.error() {
-                Some(error) => Started::refused(CallError::new(Kind::RequestEncode, error.to_string())),
-                None => self.transport.start(request, waker),
-            };
-            self.state = State::from(started);
-        }
+        let State::Unsent(request) = &mut self.state else { return };
+        let started = match request.args.error() {
+            Some(error) => Started::refused(CallError::new(Kind::RequestEncode, error.to_string())),
+            None => self.transport.start(request, waker),
+        };
+        self.state = State::from(started);
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {

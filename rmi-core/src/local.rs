@@ -40,8 +40,8 @@ impl fmt::Debug for Local {
 }
 
 impl Transport for Local {
-    fn start(&self, request: Request, _: Option<&Waker>) -> Started {
-        let service = Arc::clone(&self.service);
+    fn start(&self, request: &mut Request, _: Option<&Waker>) -> Started {
+        let (service, request) = (Arc::clone(&self.service), request.take());
         Started::Later(Box::pin(async move {
             let scope = request.scope.clone().unwrap_or_default();
             Started::Ended(Ok(call_local(&*service, &request, Caller::new(LOCAL), scope).await))

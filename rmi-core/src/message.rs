@@ -140,6 +140,12 @@ impl Request {
         }
     }
 
+    /// Takes the request out of what it was lent from, where one of nothing stays behind.
+    #[must_use]
+    pub fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::new(Target::by_name(""), Args::new()))
+    }
+
     /// Whether there is a time until which an answer is wanted. Else nobody has to look at a clock.
     pub fn has_deadline(&self, default: Option<Duration>) -> bool {
         let own = self.timeout.is_some() || self.deadline.is_some() || self.begun_deadline.is_some();

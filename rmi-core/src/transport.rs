@@ -20,7 +20,9 @@ pub type Outcome = Result<Response, CallError>;
 /// A way to a peer.
 pub trait Transport: fmt::Debug + Send + Sync + 'static {
     /// Starts a call. Called once for each invocation, when it is first polled or sent; `waker` is that of who polls.
-    fn start(&self, request: Request, waker: Option<&Waker>) -> Started;
+    ///
+    /// The request is lent, for moving it costs more than encoding it: who needs it for longer [takes](Request::take) it.
+    fn start(&self, request: &mut Request, waker: Option<&Waker>) -> Started;
 
     /// The name of the peer, for errors.
     fn peer_name(&self) -> Arc<str>;

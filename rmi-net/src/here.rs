@@ -63,8 +63,8 @@ pub fn local<M: 'static>(service: impl Service<M>) -> Remote {
 struct LocalTransport(Arc<Here>);
 
 impl Transport for LocalTransport {
-    fn start(&self, request: Request, _: Option<&Waker>) -> Started {
-        self.0.start(request)
+    fn start(&self, request: &mut Request, _: Option<&Waker>) -> Started {
+        self.0.start(request.take())
     }
 
     fn peer_name(&self) -> Arc<str> {

@@ -213,7 +213,7 @@ impl FromCall for Peer {
 struct Keeping(Peer);
 
 impl Transport for Keeping {
-    fn start(&self, request: Request, waker: Option<&Waker>) -> Started {
+    fn start(&self, request: &mut Request, waker: Option<&Waker>) -> Started {
         self.0.route.start(request, waker)
     }
 
@@ -233,15 +233,10 @@ impl fmt::Debug for Route {
 }
 
 impl Transport for Route {
-    fn start(&self, request: Request, waker: Option<&Waker>) -> Started {
+    fn start(&self, request: &mut Request, waker: Option<&Waker>) -> Started {
         let link = lock(&self.cached).upgrade();
-        match link {
-            Some(link) => match link.start(request, waker, &self.this) {
-                Ok(started) => started,
-                Err(request) => self.start_anew(request),
-            },
-            None => self.start_anew(request),
-        }
+        let started = link.and_then(|link| link.start(request, waker, &self.this));
+        started.unwrap_or_else(|| self.start_anew(request))
     }
 
     fn peer_name(&self) -> Arc<str> {
@@ -259,14 +254,14 @@ impl Transport for Route {
 impl Detour for Route {
     /// The connection of the last call is of no use: find another, or have one made.
     #[cold]
-    fn start_anew(&self, mut request: Request) -> Started {
+    fn start_anew(&self, request: &mut Request) -> Started {
         let (node, pinned) = match &self.target {
             Target::Named(node) => (node, None),
             Target::Pinned(node, info) => (node, Some(info.instance())),
             Target::Itself(node) if node.is_stopping() => {
                 return refused(Kind::LocalShutdown, "this node has been shut down");
             }
-            Target::Itself(node) => return node.here.start(request),
+            Target::Itself(node) => return node.here.start(request.take()),
             Target::Nobody => return refused(Kind::NotConnected, "the caller of a local stub cannot be called back"),
         };
         if node.is_stopping() && request.scope.is_none() {
@@ -281,9 +276,8 @@ impl Detour for Route {
             let Some(info) = wanted else { return Started::refused(gone(node, successor)) };
             while let Some(link) = node.with_peers(|peers| peers.link(info.instance())) {
                 *lock(&self.cached) = Arc::downgrade(&link);
-                match Arc::clone(&link).start(request, None, &self.this) {
-                    Ok(started) => return started,
-                    Err(back) => request = back,
+                if let Some(started) = Arc::clone(&link).start(request, None, &self.this) {
+                    return started;
                 }
                 // It refused between the look and the start. What refuses once refuses for ever.
                 if link.takes_calls() {
@@ -307,7 +301,7 @@ impl Detour for Route {
         let deadline = request.deadline_at(now, node.default_timeout);
         request.begun_deadline = deadline;
         let (node, route) = (Arc::clone(node), Weak::clone(&self.this));
-        Started::Later(Box::pin(start_when_connected(node, route, pinned.is_some(), info, n_ended, request)))
+        Started::Later(Box::pin(start_when_connected(node, route, pinned.is_some(), info, n_ended, request.take())))
     }
 }
 
@@ -318,7 +312,7 @@ async fn start_when_connected(
     is_pinned: bool,
     info: PeerInfo,
     n_ended: u64,
-    request: Request,
+    mut request: Request,
 ) -> Started {
     enum Found {
         Link(Arc<Connection>),
@@ -346,12 +340,12 @@ async fn start_when_connected(
         })
     };
     match node.wait_for(timeout, look).await {
-        Ok(Found::Link(link)) => match (link.start(request, None, &route), route.upgrade()) {
-            (Ok(started), _) => started,
+        Ok(Found::Link(link)) => match (link.start(&mut request, None, &route), route.upgrade()) {
+            (Some(started), _) => started,
             // It began to close between the look and the start.
-            (Err(request), Some(route)) => route.start_anew(request),
+            (None, Some(route)) => route.start_anew(&mut request),
             // Whoever waits for a call holds the way to its peer.
-            (Err(_), None) => refused(Kind::NotConnected, "the connection closed before the call could go out"),
+            (None, None) => refused(Kind::NotConnected, "the connection closed before the call could go out"),
         },
         Ok(Found::Failed(error)) => Started::refused(error),
         Ok(Found::Gone(successor)) => Started::refused(gone(&node, successor)),

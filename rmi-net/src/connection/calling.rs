@@ -32,26 +32,24 @@ use crate::sync::{MutexGuard, lock};
 /// The way on for a call that waits on a connection which takes no more calls: to another one.
 pub(crate) trait Detour: Send + Sync + 'static {
     /// Starts the call as if it had not been started.
-    fn start_anew(&self, request: Request) -> Started;
+    fn start_anew(&self, request: &mut Request) -> Started;
 }
 
 impl Connection {
-    /// Starts a call, for the task with this waker. Gives the request back if this connection takes none; one that waits
-    /// for room takes the detour then.
-    // The request comes back as it went in, by value: boxing it would cost each call an allocation.
-    #[allow(clippy::result_large_err)]
+    /// Starts a call, for the task with this waker. `None` if this connection takes none; one that waits for room takes the
+    /// detour then.
     pub(crate) fn start(
         self: Arc<Self>,
-        request: Request,
+        request: &mut Request,
         waker: Option<&Waker>,
         detour: &Weak<impl Detour>,
-    ) -> Result<Started, Request> {
+    ) -> Option<Started> {
         let deadline = match request.has_deadline(self.default_timeout) {
             true => {
                 let now = self.clock.now();
                 let deadline = request.deadline_at(now, self.default_timeout).map(|deadline| (deadline, now));
                 if deadline.is_some_and(|(deadline, now)| deadline <= now) {
-                    return Ok(Started::refused(expired_unsent()));
+                    return Some(Started::refused(expired_unsent()));
                 }
                 deadline
             }
@@ -59,25 +57,25 @@ impl Connection {
         };
         if self.peer.limits.in_flight == 0 {
             let error = CallError::new(Kind::Overloaded, "the peer takes no calls at all");
-            return Ok(Started::refused(error));
+            return Some(Started::refused(error));
         }
         // What may be large is encoded before the lock is taken.
         let remaining = deadline.map(|(deadline, now)| deadline.saturating_duration_since(now));
         let deadline = deadline.map(|(deadline, _)| deadline);
-        let message = match Encoded::of(&request, remaining, self.message_limit()) {
+        let message = match Encoded::of(request, remaining, self.message_limit()) {
             Ok(message) => message,
-            Err(error) => return Ok(Started::refused(error)),
+            Err(error) => return Some(Started::refused(error)),
         };
         let mut state = lock(&self.state);
         if state.refusal(request.scope.is_some()).is_some() {
-            return Err(request);
+            return None;
         }
-        let n_bytes = message.len(&request);
+        let n_bytes = message.len(request);
         if state.row.is_before(request.scope.is_some()) || !self.has_room(&state, n_bytes, request.one_way) {
-            return Ok(self.start_later(&mut state, request, n_bytes, deadline, detour.clone()));
+            return Some(self.start_later(&mut state, request.take(), n_bytes, deadline, detour.clone()));
         }
-        let sent = self.send(state, &request, message, deadline, remaining, waker);
-        Ok(sent.started(self))
+        let sent = self.send(state, request, message, deadline, remaining, waker);
+        Some(sent.started(self))
     }
 
     /// The call has to wait until the peer has a place for it, and the queue room.
@@ -133,7 +131,7 @@ impl Connection {
             }
             request.begun_deadline = deadline;
             match detour.upgrade() {
-                Some(detour) => detour.start_anew(request),
+                Some(detour) => detour.start_anew(&mut request),
                 // Whoever waits for a call holds the way to its peer.
                 None => Started::refused(CallError::new(Kind::NotConnected, "the connection is closing")),
             }

@@ -54,7 +54,7 @@ fn race(first: Event, second: Event) {
         assert!(wire.ids(frame_type::CANCEL).len() <= 1);
         // The connection still takes calls, unless it was closed.
         let is_closed = first == Event::Close || second == Event::Close;
-        assert_eq!(start(&connection, request()).is_err(), is_closed);
+        assert_eq!(start(&connection, request()).is_none(), is_closed);
     });
 }
 
@@ -105,8 +105,9 @@ fn a_caller_that_is_known_from_the_start_is_woken() {
         let mut ticket = None;
         let outcome = block_on(std::future::poll_fn(|context| {
             let ticket = ticket.get_or_insert_with(|| {
-                let started = Arc::clone(&connection).start(request(), Some(context.waker()), &Weak::<Nowhere>::new());
-                let Ok(Started::Sent(ticket)) = started else { panic!("there is room") };
+                let started =
+                    Arc::clone(&connection).start(&mut request(), Some(context.waker()), &Weak::<Nowhere>::new());
+                let Some(Started::Sent(ticket)) = started else { panic!("there is room") };
                 ticket
             });
             Pin::new(ticket).poll(context)
@@ -123,7 +124,7 @@ fn a_call_for_which_there_is_room_again_goes_out() {
     model(|| {
         let (connection, wire, mut writer) = connection(Limits::default(), usize::MAX);
         let held = [call(&connection, request()), call(&connection, request())];
-        let Ok(Started::Later(later)) = start(&connection, request()) else { panic!("there is room for two") };
+        let Some(Started::Later(later)) = start(&connection, request()) else { panic!("there is room for two") };
         let answering = {
             let connection = Arc::clone(&connection);
             thread::spawn(move || assert!(connection.answered(1, answer())))
@@ -147,12 +148,12 @@ fn a_call_goes_out_when_room_is_free_again_that_was_set_aside() {
         let (connection, wire, mut writer) = connection(limits, usize::MAX);
         let mut batch = Batch::default();
         batch.begin(&mut lock(&connection.state), true);
-        let Ok(Started::Later(earlier)) = start(&connection, request()) else { panic!("there is room") };
+        let Some(Started::Later(earlier)) = start(&connection, request()) else { panic!("there is room") };
         let calling = {
             let connection = Arc::clone(&connection);
             thread::spawn(move || match start(&connection, request()) {
-                Ok(Started::Sent(ticket)) => drop(ticket),
-                Ok(Started::Later(later)) => drop(block_on(later)),
+                Some(Started::Sent(ticket)) => drop(ticket),
+                Some(Started::Later(later)) => drop(block_on(later)),
                 other => panic!("the call was not sent: {other:?}"),
             })
         };

@@ -47,9 +47,9 @@ fn a_call_of_this_side_is_answered_or_refused() {
         let calling = {
             let connection = Arc::clone(&connection);
             thread::spawn(move || match start(&connection, request()) {
-                Ok(Started::Sent(ticket)) => block_on(ticket).is_ok(),
-                Ok(_) => panic!("there is room"),
-                Err(_) => false,
+                Some(Started::Sent(ticket)) => block_on(ticket).is_ok(),
+                Some(_) => panic!("there is room"),
+                None => false,
             })
         };
         let mut writer = writer;

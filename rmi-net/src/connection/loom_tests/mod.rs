@@ -250,21 +250,20 @@ fn answer() -> Response {
 struct Nowhere;
 
 impl Detour for Nowhere {
-    fn start_anew(&self, _: Request) -> Started {
+    fn start_anew(&self, _: &mut Request) -> Started {
         Started::refused(CallError::new(Kind::NotConnected, "there is no other connection"))
     }
 }
 
 /// Starts a call, which has no other connection to take.
-#[allow(clippy::result_large_err)]
-fn start(connection: &Arc<Connection>, request: Request) -> Result<Started, Request> {
-    Arc::clone(connection).start(request, None, &Weak::<Nowhere>::new())
+fn start(connection: &Arc<Connection>, mut request: Request) -> Option<Started> {
+    Arc::clone(connection).start(&mut request, None, &Weak::<Nowhere>::new())
 }
 
 /// Starts a call that goes out at once.
 fn call(connection: &Arc<Connection>, request: Request) -> Ticket {
     match start(connection, request) {
-        Ok(Started::Sent(ticket)) => ticket,
+        Some(Started::Sent(ticket)) => ticket,
         other => panic!("the call was not sent: {other:?}"),
     }
 }
