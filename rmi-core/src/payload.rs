@@ -3,7 +3,7 @@
 //! How values are written is part of the wire format: structs as maps with field names, enum variants by name, byte
 //! sequences as `bin`. So fields can be added, and other languages read what they expect.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 
 use bytes::Bytes;
 use rmp_serde::config::BytesMode;
@@ -14,17 +14,51 @@ use smallvec::SmallVec;
 use crate::blob;
 use crate::scan::{self, ScanError, Scanner};
 
-/// The encoded bytes of small things, without an allocation.
+/// The bytes of small things that have arrived, without an allocation.
 pub(crate) type InlineBuf = SmallVec<[u8; 64]>;
 
 thread_local! {
-    /// Where values are encoded before they have their place: serde writes a few bytes at a time, which costs least into
-    /// a `Vec`.
-    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    /// Buffers of values that are done with, for the next ones.
+    static KEPT: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The most that a thread keeps for the next value. What is larger is not copied either.
-const KEPT_SCRATCH: usize = 4 << 10;
+/// How many buffers a thread keeps, and how large they may be.
+const MOST_KEPT: usize = 16;
+const KEPT_CAPACITY: usize = 4 << 10;
+
+/// Where a value is encoded. Threads use the small ones again, so most values allocate nothing.
+#[derive(Debug)]
+struct Buffer(Vec<u8>);
+
+impl Buffer {
+    fn new() -> Self {
+        // A thread that is ending has none.
+        Self(KEPT.try_with(|kept| kept.borrow_mut().pop()).ok().flatten().unwrap_or_default())
+    }
+}
+
+impl Clone for Buffer {
+    fn clone(&self) -> Self {
+        let mut buffer = Self::new();
+        buffer.0.extend_from_slice(&self.0);
+        buffer
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if (1..=KEPT_CAPACITY).contains(&self.0.capacity()) {
+            let mut buffer = std::mem::take(&mut self.0);
+            buffer.clear();
+            let _ = KEPT.try_with(|kept| {
+                let mut kept = kept.borrow_mut();
+                if kept.len() < MOST_KEPT {
+                    kept.push(buffer);
+                }
+            });
+        }
+    }
+}
 
 /// A value could not be encoded.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -58,9 +92,11 @@ impl DecodeError {
     }
 }
 
-/// The body's bytes: inline while small, else shared with the buffer that they came in.
+/// The body's bytes: encoded here, or arrived; then inline while small, else shared with the buffer that they came in.
 #[derive(Debug, Clone)]
 enum Body {
+    Empty,
+    Encoded(Buffer),
     Inline(InlineBuf),
     Shared(Bytes),
 }
@@ -74,7 +110,7 @@ pub struct Payload {
 
 impl Default for Payload {
     fn default() -> Self {
-        Self { body: Body::Inline(InlineBuf::new()), attachments: Vec::new() }
+        Self { body: Body::Empty, attachments: Vec::new() }
     }
 }
 
@@ -91,33 +127,25 @@ impl Payload {
 
     /// Encodes a value behind what is here. After an error the payload is of no use.
     pub(crate) fn push<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
-        let Body::Inline(body) = &mut self.body else {
+        if let Body::Empty = self.body {
+            self.body = Body::Encoded(Buffer::new());
+        }
+        let Body::Encoded(Buffer(body)) = &mut self.body else {
             return Err(EncodeError { message: "an arrived payload cannot be added to".to_owned() });
         };
-        // A value that encodes another one while it is encoded finds no scratch there, and makes its own.
-        let mut scratch = SCRATCH.try_with(Cell::take).unwrap_or_default();
         blob::collecting(&mut self.attachments, || {
             let mut serializer =
-                rmp_serde::Serializer::new(&mut scratch).with_struct_map().with_bytes(BytesMode::ForceIterables);
+                rmp_serde::Serializer::new(body).with_struct_map().with_bytes(BytesMode::ForceIterables);
             value.serialize(&mut serializer)
         })
-        .map_err(|error| EncodeError { message: error.to_string() })?;
-        if body.is_empty() && scratch.len() > KEPT_SCRATCH {
-            *body = InlineBuf::from_vec(scratch);
-            return Ok(());
-        }
-        body.extend_from_slice(&scratch);
-        if scratch.capacity() <= KEPT_SCRATCH {
-            scratch.clear();
-            // A thread that is ending keeps nothing.
-            let _ = SCRATCH.try_with(|kept| kept.set(scratch));
-        }
-        Ok(())
+        .map_err(|error| EncodeError { message: error.to_string() })
     }
 
     /// Takes back what was encoded from byte `at` on. Its attachments stay.
     pub(crate) fn split_off(&mut self, at: usize) -> InlineBuf {
         match &mut self.body {
+            Body::Empty => InlineBuf::new(),
+            Body::Encoded(Buffer(body)) => body.drain(at.min(body.len())..).collect(),
             Body::Inline(body) => body.drain(at.min(body.len())..).collect(),
             Body::Shared(body) => InlineBuf::from_slice(&body.split_off(at.min(body.len()))),
         }
@@ -136,6 +164,8 @@ impl Payload {
     /// The encoded body.
     pub fn body(&self) -> &[u8] {
         match &self.body {
+            Body::Empty => &[],
+            Body::Encoded(Buffer(bytes)) => bytes,
             Body::Inline(bytes) => bytes,
             Body::Shared(bytes) => bytes,
         }
@@ -144,8 +174,8 @@ impl Payload {
     /// The body as bytes of its own; copies what is inline.
     pub fn to_bytes(&self) -> Bytes {
         match &self.body {
-            Body::Inline(bytes) => Bytes::copy_from_slice(bytes),
             Body::Shared(bytes) => bytes.clone(),
+            _ => Bytes::copy_from_slice(self.body()),
         }
     }
 

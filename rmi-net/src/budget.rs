@@ -75,11 +75,11 @@ impl PeerBudget {
         Self { n_running: AtomicUsize::new(0), memory: AtomicUsize::new(0), patience: Mutex::new(patience) }
     }
 
-    /// Takes a place for a call and the memory that it needs.
+    /// Takes a place for a call and the memory that it needs, until they are [given back](Self::give_back).
     ///
     /// # Errors
     /// Why there is none, in words. One call always finds memory where no other holds any.
-    pub(crate) fn take(self: &Arc<Self>, n_most: usize, memory: usize, most: usize) -> Result<PeerShare, String> {
+    pub(crate) fn take(&self, n_most: usize, memory: usize, most: usize) -> Result<(), String> {
         let (add, sub) = (Ordering::AcqRel, Ordering::Acquire);
         let count = self.n_running.fetch_update(add, sub, |n| (n < n_most).then_some(n + 1));
         if let Err(n) = count {
@@ -87,15 +87,18 @@ impl PeerBudget {
         }
         let fits = |held: usize| held == 0 || held.saturating_add(memory) <= most;
         let held = self.memory.fetch_update(add, sub, |held| fits(held).then(|| held.saturating_add(memory)));
-        // Gives the place back if there is no memory.
-        let share = PeerShare { budget: Arc::clone(self), memory: if held.is_ok() { memory } else { 0 } };
-        match held {
-            Ok(_) => Ok(share),
-            Err(held) => Err(format!(
-                "the calls of this caller hold {held} bytes and may hold {most}, and this one needs {memory} more: send \
-                 less at once, or raise `Limits::with_memory_per_peer` on the called node"
-            )),
-        }
+        let Err(held) = held else { return Ok(()) };
+        self.give_back(0);
+        Err(format!(
+            "the calls of this caller hold {held} bytes and may hold {most}, and this one needs {memory} more: send less \
+             at once, or raise `Limits::with_memory_per_peer` on the called node"
+        ))
+    }
+
+    /// Gives back what a call has taken, once.
+    pub(crate) fn give_back(&self, memory: usize) {
+        self.memory.fetch_sub(memory, Ordering::AcqRel);
+        self.n_running.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// The memory that its calls hold.
@@ -115,20 +118,6 @@ pub(crate) fn too_many_calls(n_running: usize) -> String {
         "{n_running} calls of this caller run already: await some of them first, or raise \
          `Limits::with_calls_per_peer` on the called node"
     )
-}
-
-/// A running call's part of its peer's budget.
-#[derive(Debug)]
-pub(crate) struct PeerShare {
-    budget: Arc<PeerBudget>,
-    memory: usize,
-}
-
-impl Drop for PeerShare {
-    fn drop(&mut self) {
-        self.budget.memory.fetch_sub(self.memory, Ordering::AcqRel);
-        self.budget.n_running.fetch_sub(1, Ordering::AcqRel);
-    }
 }
 
 /// The budgets of the peers that have connections. One without any is forgotten.
@@ -172,16 +161,17 @@ mod tests {
     fn a_budget_is_exact_at_its_limits_and_given_back() {
         let budgets = PeerBudgets::default();
         let budget = budgets.of(InstanceId(1));
-        let calls: Vec<_> = (0..3).map(|_| budget.take(3, 10, 30).unwrap()).collect();
+        (0..3).for_each(|_| budget.take(3, 10, 30).unwrap());
         assert!(budget.take(3, 0, 30).unwrap_err().contains("3 calls"));
         assert!(budget.take(4, 1, 30).unwrap_err().contains("30 bytes"));
         // A call that was refused for want of memory has given its place back.
-        drop(budget.take(4, 0, 30).unwrap());
-        drop(calls);
+        budget.take(4, 0, 30).unwrap();
+        budget.give_back(0);
+        (0..3).for_each(|_| budget.give_back(10));
         // However large, one fits an empty budget; a second does not.
-        let large = budget.take(3, 1000, 30).unwrap();
+        budget.take(3, 1000, 30).unwrap();
         assert!(budget.take(3, 1, 30).is_err());
-        drop(large);
+        budget.give_back(1000);
         assert_eq!((budget.n_running.load(Ordering::Acquire), budget.memory.load(Ordering::Acquire)), (0, 0));
     }
 

@@ -235,11 +235,19 @@ impl Host {
 
     /// Takes what a call needs, or says that the node is busy.
     pub(crate) fn admit(self: &Arc<Self>, memory: usize) -> Result<Admission, Rejection> {
-        let busy = |message| Err(Rejection::new(Kind::Busy, message));
+        self.take(memory)?;
+        Ok(Admission { host: Arc::clone(self), memory })
+    }
+
+    /// The same for who [gives it back](Self::give_back) without being reminded.
+    pub(crate) fn take(&self, memory: usize) -> Result<(), Rejection> {
+        let busy = |message| {
+            self.give_back(memory);
+            Err(Rejection::new(Kind::Busy, message))
+        };
         // One message always fits an empty budget.
         let held = self.memory.fetch_add(memory, Ordering::AcqRel);
         let n_running = self.n_running.fetch_add(1, Ordering::AcqRel);
-        let admission = Admission { host: Arc::clone(self), memory };
         if n_running >= self.limits.running_calls() {
             return busy(format!(
                 "{n_running} calls run on node `{}`: try again later, or raise `Limits::with_running_calls` there",
@@ -253,7 +261,15 @@ impl Host {
                 self.node
             ));
         }
-        Ok(admission)
+        Ok(())
+    }
+
+    /// Gives back what a call has taken, once.
+    pub(crate) fn give_back(&self, memory: usize) {
+        self.memory.fetch_sub(memory, Ordering::AcqRel);
+        if self.n_running.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.idle.notify_waiters();
+        }
     }
 
     /// Buffers that are kept for large messages, for the reader of a connection: as many bytes as the largest message
@@ -330,10 +346,7 @@ pub(crate) struct Admission {
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        self.host.memory.fetch_sub(self.memory, Ordering::AcqRel);
-        if self.host.n_running.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.host.idle.notify_waiters();
-        }
+        self.host.give_back(self.memory);
     }
 }
 

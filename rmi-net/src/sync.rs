@@ -15,7 +15,59 @@ pub(crate) use tokio::sync::Notify;
 
 use std::sync::PoisonError;
 
+use tokio::sync::futures::Notified;
+
+use self::atomic::{AtomicUsize, Ordering};
+
 /// Locks, whatever became of the thread that held it last.
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Tells those who wait for a change that there may be one. Costs next to nothing while nobody waits.
+///
+/// Who waits [listens](Self::listen), then looks, then waits; who changes something rings after it.
+#[derive(Debug)]
+pub(crate) struct Bell {
+    notify: Notify,
+    n_listeners: AtomicUsize,
+}
+
+impl Bell {
+    pub(crate) fn new() -> Self {
+        Self { notify: Notify::new(), n_listeners: AtomicUsize::new(0) }
+    }
+
+    /// From now on every change is heard.
+    pub(crate) fn listen(&self) -> Listener<'_> {
+        let notified = Box::pin(self.notify.notified());
+        self.n_listeners.fetch_add(1, Ordering::AcqRel);
+        Listener { bell: self, notified }
+    }
+
+    pub(crate) fn ring(&self) {
+        // Read and written in one step: either this sees who listens, or they see what was changed before.
+        if self.n_listeners.fetch_add(0, Ordering::AcqRel) > 0 {
+            self.notify.notify_waiters();
+        }
+    }
+}
+
+/// Somebody who waits for a [`Bell`].
+pub(crate) struct Listener<'a> {
+    bell: &'a Bell,
+    notified: std::pin::Pin<Box<Notified<'a>>>,
+}
+
+impl Listener<'_> {
+    /// Waits until the bell rings, or has rung since it was listened to.
+    pub(crate) async fn rung(mut self) {
+        self.notified.as_mut().await;
+    }
+}
+
+impl Drop for Listener<'_> {
+    fn drop(&mut self) {
+        self.bell.n_listeners.fetch_sub(1, Ordering::AcqRel);
+    }
 }

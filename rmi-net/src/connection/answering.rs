@@ -43,14 +43,12 @@ impl Connection {
         self.runtime.spawn(async move {
             let mut waiting = (message, permit);
             loop {
-                let room = this.room.notified();
-                tokio::pin!(room);
-                room.as_mut().enable();
+                let room = this.room.listen();
                 match this.try_respond(id, waiting.0, waiting.1) {
                     None => return,
                     Some(still_waiting) => waiting = still_waiting,
                 }
-                room.await;
+                room.rung().await;
             }
         });
     }

@@ -94,7 +94,7 @@ impl Arriving {
 impl Drop for Arriving {
     fn drop(&mut self) {
         lock(&self.connection.state).arriving.remove(&self.id);
-        self.connection.progress.notify_waiters();
+        self.connection.progress.ring();
     }
 }
 

@@ -38,6 +38,8 @@ pub(super) struct Batch {
     answered: Vec<(u64, Response)>,
     /// Where those go, once it was looked up.
     completions: Vec<Option<Arc<Completion>>>,
+    /// Credit for what was taken in of large messages.
+    pub(super) credit: Option<u64>,
     /// When the last thing ended whose time was taken.
     now: Option<Instant>,
     /// Time that methods took.
@@ -48,10 +50,10 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// Begins; if there are requests, with room for their answers in the queue, if it has any.
-    pub(super) fn begin(&mut self, state: &mut State, has_requests: bool) {
+    /// Begins with what came at `now`; if there are requests, with room for their answers in the queue, if it has any.
+    pub(super) fn begin(&mut self, state: &mut State, has_requests: bool, now: Instant) {
         self.has_room = has_requests && state.outgoing.set_aside(MOST_ANSWERS, ROOM);
-        self.now = None;
+        self.now = Some(now);
         self.spent = Duration::ZERO;
     }
 
@@ -118,7 +120,7 @@ impl Batch {
         self.answered.len() >= MOST_ANSWERED
     }
 
-    /// Moves the answers to the queue, and looks up where those to calls of this side go. Whether room is free again that
+    /// Moves the answers and the credit to the queue, and looks up where those to calls of this side go. Whether room is free again that
     /// was set aside; if it `goes_on`, room is set aside anew.
     pub(super) fn settle(
         &mut self,
@@ -126,6 +128,11 @@ impl Batch {
         goes_on: bool,
         mut answered: impl FnMut(&mut State, u64) -> Option<Arc<Completion>>,
     ) -> bool {
+        if let Some(credit) = self.credit.take() {
+            state.outgoing.push(frame_type::WINDOW, 0, 0, |out| out.extend_from_slice(&credit.to_le_bytes()));
+        }
+        // What is written now is no method's time.
+        self.now = None;
         let had_room = std::mem::take(&mut self.has_room);
         if had_room {
             state.outgoing.append(&mut self.answers, std::mem::take(&mut self.n_answers));

@@ -201,11 +201,11 @@ impl Connection {
         self.peer.limits.message.min(self.limits.message() as u64)
     }
 
-    /// What the reader has gathered goes its way: answers of methods into the queue, answers to calls to their callers.
+    /// What the reader has gathered goes its way: answers of methods are written, answers to calls go to their callers.
     /// Whether all of those calls were ever made. `is_last`: the reader has handled what it has read.
     pub(super) fn settle(&self, batch: &mut Batch, is_last: bool) -> bool {
         let (mut were_made, mut n_ended, mut made_room) = (true, 0, false);
-        let is_winding_down = {
+        let (writer, is_winding_down) = {
             let mut state = lock(&self.state);
             state.is_reading = !is_last;
             let was_set_aside = batch.settle(&mut state, !is_last, |state, id| {
@@ -230,17 +230,18 @@ impl Connection {
             });
             // Who found no room because of what was set aside has to look again.
             made_room |= was_set_aside;
-            state.said_goaway.is_some()
+            (state.next_writer(true), state.said_goaway.is_some())
         };
         batch.complete();
+        self.write(writer, true);
         if made_room {
-            self.room.notify_waiters();
+            self.room.ring();
         }
         if made_room || n_ended > 0 {
             self.wake_first_in_row();
         }
         if n_ended > 0 || is_winding_down {
-            self.progress.notify_waiters();
+            self.progress.ring();
         }
         were_made
     }

@@ -66,7 +66,7 @@ use crate::limits::{DEAD_AFTER, Limits};
 use crate::mutant::{self, Mutant};
 use crate::seam::{Clock, Stream};
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use crate::sync::{Mutex, Notify, lock};
+use crate::sync::{Bell, Mutex, Notify, lock};
 use crate::tasks::spawn;
 
 /// No frame has come in part.
@@ -107,12 +107,13 @@ pub(crate) struct Connection {
     /// How many calls wait in the row, so that nobody looks who has only made room.
     n_in_row: AtomicUsize,
     /// Told when bytes have left the queue, or when the connection ends.
-    room: Notify,
+    room: Bell,
     /// Told when a call has ended, a goaway came, or the connection ends.
-    progress: Notify,
+    progress: Bell,
     /// Told when the keeper has to look earlier than it meant to.
     keeper: Notify,
-    /// Milliseconds after `opened` at which the last byte came, and the last byte was taken.
+    /// Milliseconds after `opened` at which the last byte came, and at which the peer last took something while more
+    /// waited, or more came to wait.
     heard_at: AtomicU64,
     took_at: AtomicU64,
     /// The same for the first byte of the frame that has come in part; [`NO_FRAME`] if none has.
@@ -262,8 +263,8 @@ impl Connection {
             written: AtomicU64::new(0),
             serving: Serving::new(host, caller(weak, &peer_name), peer.node.instance),
             n_in_row: AtomicUsize::new(0),
-            room: Notify::new(),
-            progress: Notify::new(),
+            room: Bell::new(),
+            progress: Bell::new(),
             keeper: Notify::new(),
             heard_at: AtomicU64::new(0),
             took_at: AtomicU64::new(0),
@@ -344,9 +345,9 @@ impl Connection {
 
     /// Tells that room was made in the queue without anything being written.
     fn made_room(&self) {
-        self.room.notify_waiters();
+        self.room.ring();
         self.wake_first_in_row();
-        self.progress.notify_waiters();
+        self.progress.ring();
     }
 
     /// There may be room for one more call. Whoever has made it held the lock of the state for that, and so did the call
@@ -375,7 +376,7 @@ impl Connection {
             self.wake_first_in_row();
         }
         if any {
-            self.progress.notify_waiters();
+            self.progress.ring();
         }
     }
 
@@ -410,8 +411,8 @@ impl Connection {
         self.tell(told);
         self.serving.cancel_all();
         self.wake_row();
-        self.room.notify_waiters();
-        self.progress.notify_waiters();
+        self.room.ring();
+        self.progress.ring();
         if let Some(watcher) = self.watcher.upgrade() {
             watcher.on_closed(self);
         }
@@ -455,11 +456,11 @@ impl Connection {
             }
         }
         self.tell(told);
-        self.room.notify_waiters();
+        self.room.ring();
         self.flush(false);
         // Those that wait for room wait in vain.
         self.wake_row();
-        self.progress.notify_waiters();
+        self.progress.ring();
         if let Some(watcher) = self.watcher.upgrade() {
             watcher.on_goaway(self, goaway.reason);
         }
@@ -509,9 +510,7 @@ impl Connection {
     /// If the connection ends first.
     async fn wait_until<T>(&self, mut condition: impl FnMut(&mut State) -> Option<T>) -> Result<T, CallError> {
         loop {
-            let progress = self.progress.notified();
-            tokio::pin!(progress);
-            progress.as_mut().enable();
+            let progress = self.progress.listen();
             {
                 let mut state = lock(&self.state);
                 if let Some(value) = condition(&mut state) {
@@ -521,7 +520,7 @@ impl Connection {
                     return Err(ended.error(Class::MaybeExecuted));
                 }
             }
-            progress.await;
+            progress.rung().await;
         }
     }
 
@@ -538,7 +537,11 @@ impl Connection {
 
     /// Milliseconds since the connection was opened.
     fn age_ms(&self) -> u64 {
-        self.clock.now().saturating_duration_since(self.opened).as_millis() as u64
+        self.age_at(self.clock.now())
+    }
+
+    fn age_at(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.opened).as_millis() as u64
     }
 }
 

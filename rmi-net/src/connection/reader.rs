@@ -49,6 +49,8 @@ struct Reader {
     last_request: u64,
     last_accepted: u64,
     batch: Batch,
+    /// When the last bytes came.
+    read_at: Instant,
     /// A call or an answer was among what came in this turn.
     has_calls: bool,
 }
@@ -88,6 +90,7 @@ pub(super) async fn run(connection: Arc<Connection>, halves: Halves) {
         last_request: 0,
         last_accepted: u64::MAX,
         batch: Batch::default(),
+        read_at: connection.clock.now(),
         has_calls: false,
     };
     let mut want = LEAST_READ;
@@ -113,7 +116,8 @@ pub(super) async fn run(connection: Arc<Connection>, halves: Halves) {
             Ok(n) => n_in_turn += n,
             Err(error) => return connection.end(Ended::io(error)),
         }
-        let now = connection.age_ms();
+        this.read_at = connection.clock.now();
+        let now = connection.age_at(this.read_at);
         let heard_at = connection.heard_at.swap(now, Ordering::Relaxed);
         if now.saturating_sub(heard_at) >= DEAD_AFTER.as_millis() as u64 {
             // This process stood still, and its keeper with it. The peer has given up meanwhile what it sent before then,
@@ -216,9 +220,6 @@ impl Reader {
         } else if has_passed_one || since.load(Ordering::Relaxed) == NO_FRAME {
             since.store(self.connection.age_ms(), Ordering::Relaxed);
         }
-        // Answers of methods that ran here, pongs and credit leave together.
-        self.give_credit();
-        self.connection.flush(true);
         Ok(())
     }
 
@@ -232,7 +233,7 @@ impl Reader {
             self.last_accepted = state.last_accepted;
             state.last_request = state.last_request.max(last_request);
             state.is_reading = true;
-            self.batch.begin(&mut state, last_request > 0);
+            self.batch.begin(&mut state, last_request > 0, self.read_at);
             std::mem::take(&mut state.dropped)
         };
         for key in dropped {
@@ -268,8 +269,10 @@ impl Reader {
         }
     }
 
-    /// Lets go of what was gathered; more may follow, unless it is the last time.
+    /// Lets go of what was gathered; more may follow, unless it is the last time. Answers of methods that ran here, pongs
+    /// and credit leave together.
     fn settle(&mut self, is_last: bool) -> Result<(), Fatal> {
+        self.batch.credit = self.assembly.take_due_credit();
         if self.connection.settle(&mut self.batch, is_last) { Ok(()) } else { Err(NEVER_MADE) }
     }
 
@@ -318,7 +321,7 @@ impl Reader {
                     state.last_pong = state.last_pong.max(header.id);
                 }
                 drop(state);
-                connection.progress.notify_waiters();
+                connection.progress.ring();
                 Ok(())
             }
             frame_type::PEERS => {
@@ -375,11 +378,7 @@ impl Reader {
     ) -> Result<(), Fatal> {
         let message = message.unwrap_or(Message::Borrowed(&[]));
         match self.connection.on_request(id, message, turn, came_at, &mut self.batch) {
-            Ok(()) if self.batch.is_worth_a_write() => {
-                self.settle(false)?;
-                self.connection.flush(true);
-                Ok(())
-            }
+            Ok(()) if self.batch.is_worth_a_write() => self.settle(false),
             Ok(()) => Ok(()),
             Err(_) => self.bear(|patience| &mut patience.bad_requests, "too many requests that cannot be read"),
         }
@@ -432,14 +431,6 @@ impl Reader {
         }
         // The connection counts as reading until the call counts as running.
         self.take_request(id, message, turn, Some(came_at))
-    }
-
-    /// Gives credit for what was taken in.
-    fn give_credit(&mut self) {
-        if let Some(taken) = self.assembly.take_due_credit() {
-            let mut state = lock(&self.connection.state);
-            state.outgoing.push(frame_type::WINDOW, 0, 0, |out| out.extend_from_slice(&taken.to_le_bytes()));
-        }
     }
 
     /// The peer sends nothing more.

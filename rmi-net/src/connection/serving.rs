@@ -32,8 +32,8 @@ use tracing::Instrument;
 use super::Connection;
 use super::batch::Batch;
 use super::running::{Run, RunTask};
-use crate::budget::{PeerBudget, PeerShare, too_many_calls};
-use crate::host::{Admission, BYTES_PER_VALUE, Host, Method};
+use crate::budget::{PeerBudget, too_many_calls};
+use crate::host::{BYTES_PER_VALUE, Host, Method};
 use crate::mutant::{self, Mutant};
 use crate::pace::Place;
 use crate::sync::atomic::{AtomicUsize, Ordering};
@@ -95,10 +95,8 @@ pub(super) struct RunningCall {
     pub(super) connection: Arc<Connection>,
     pub(super) id: u64,
     is_in_table: bool,
-    /// Given back on drop, as is the place in the node's budgets, and after the place in this connection's: when the
-    /// node is idle, so are its connections.
-    _share: PeerShare,
-    _admission: Admission,
+    /// What it holds of the budgets of its peer and of the node, beside a place in each.
+    memory: usize,
 }
 
 impl RunningCall {
@@ -114,7 +112,10 @@ impl Drop for RunningCall {
         self.leave_table();
         let serving = &self.connection.serving;
         serving.n_running.fetch_sub(1, Ordering::AcqRel);
-        self.connection.progress.notify_waiters();
+        self.connection.progress.ring();
+        // After the place in this connection's budget: when the node is idle, so are its connections.
+        serving.budget.give_back(self.memory);
+        serving.host.give_back(self.memory);
     }
 }
 
@@ -389,11 +390,14 @@ impl Connection {
             return Err(Rejection::new(Kind::Busy, too_many_calls(n_running)));
         }
         let n_most = self.limits.calls_per_peer().saturating_mul(2);
-        let share = serving.budget.take(n_most, memory, self.limits.memory_per_peer());
-        let share = share.map_err(|message| Rejection::new(Kind::Busy, message))?;
-        let admission = serving.host.admit(memory)?;
+        let taken = serving.budget.take(n_most, memory, self.limits.memory_per_peer());
+        taken.map_err(|message| Rejection::new(Kind::Busy, message))?;
+        if let Err(rejection) = serving.host.take(memory) {
+            serving.budget.give_back(memory);
+            return Err(rejection);
+        }
         serving.n_running.fetch_add(1, Ordering::AcqRel);
-        Ok(RunningCall { connection: Arc::clone(self), id, is_in_table: false, _share: share, _admission: admission })
+        Ok(RunningCall { connection: Arc::clone(self), id, is_in_table: false, memory })
     }
 
     /// Stops the calls whose deadline has passed.

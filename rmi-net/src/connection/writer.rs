@@ -41,6 +41,8 @@ pub(super) struct Io {
     told: Vec<EndedCall>,
     /// What was written since others were last told.
     written: Written,
+    /// Something waits that could not be written when it was last tried.
+    is_stuck: bool,
     is_shut_down: bool,
 }
 
@@ -67,6 +69,7 @@ impl Io {
             finished: Vec::new(),
             told: Vec::new(),
             written: Written::default(),
+            is_stuck: false,
             is_shut_down: false,
         }
     }
@@ -180,6 +183,7 @@ impl Connection {
                 let is_done = io.is_empty();
                 if is_done {
                     state.is_writer_awake = false;
+                    self.note_stuck(&state, io);
                 }
                 let is_finishing = is_done && state.is_finishing && state.outgoing.is_empty();
                 let is_winding_down = state.said_goaway.is_some();
@@ -200,6 +204,7 @@ impl Connection {
                     }
                     let mut state = lock(&self.state);
                     let has_written = self.note_written(&mut state, io);
+                    self.note_stuck(&state, io);
                     let is_winding_down = state.said_goaway.is_some();
                     drop(state);
                     self.tell_written(has_written, is_winding_down);
@@ -222,7 +227,7 @@ impl Connection {
         state.outgoing.written(small, parts);
         // Where large messages wait for credit only their parts show that the peer takes something: pongs and small
         // answers fit into the sockets for long, whether it reads or not.
-        if parts > 0 || !state.outgoing.has_bulk() {
+        if io.is_stuck && (parts > 0 || !state.outgoing.has_bulk()) {
             self.took_at.store(self.age_ms(), Ordering::Relaxed);
         }
         let written = self.written.load(Ordering::Acquire);
@@ -243,16 +248,25 @@ impl Connection {
         true
     }
 
+    /// Whether something waits that cannot be written now, and if so, since when.
+    fn note_stuck(&self, state: &State, io: &mut Io) {
+        let is_stuck = state.outgoing.n_bytes() > 0;
+        if is_stuck && !io.is_stuck {
+            self.took_at.store(self.age_ms(), Ordering::Relaxed);
+        }
+        io.is_stuck = is_stuck;
+    }
+
     /// Tells those who wait for room, or for everything to be written.
     fn tell_written(&self, has_written: bool, is_winding_down: bool) {
         if !has_written {
             return;
         }
         if is_winding_down {
-            self.progress.notify_waiters();
+            self.progress.ring();
         }
         // Answers and calls may wait for room in the queue.
-        self.room.notify_waiters();
+        self.room.ring();
         self.wake_first_in_row();
     }
 }

@@ -29,7 +29,7 @@ fn agree(connection: &Arc<Connection>, wire: &Wire, reason: GoAwayReason, mut me
         if pings.len() > n_pongs {
             n_pongs = pings.len();
             lock(&connection.state).last_pong = pings[n_pongs - 1];
-            connection.progress.notify_waiters();
+            connection.progress.ring();
         }
         thread::yield_now();
     }
