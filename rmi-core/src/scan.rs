@@ -124,7 +124,9 @@ impl<'a> Scanner<'a> {
     /// Any [`ScanError`]; the scanner is of no use after it.
     pub fn value(&mut self) -> Result<&'a [u8], ScanError> {
         let start = self.at;
-        if let Some(values) = self.pass()? {
+        if self.pass_simple(1)? == 0
+            && let Some(values) = self.pass()?
+        {
             self.pass_nested(values)?;
         }
         Ok(&self.bytes[start..self.at])
@@ -162,7 +164,7 @@ impl<'a> Scanner<'a> {
                 }
                 level -= 1;
             }
-            open[level] -= self.pass_numbers(open[level])?;
+            open[level] -= self.pass_simple(open[level])?;
             if open[level] == 0 {
                 continue;
             }
@@ -174,14 +176,19 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Passes what has a fixed length, as far as it goes and `most` of it: an array of numbers is passed here. Gives back
-    /// how many there were; what ends early is left to the closer look.
-    fn pass_numbers(&mut self, most: usize) -> Result<usize, ScanError> {
+    /// Passes numbers and short ASCII strings, as far as they go and `most` of them: arrays of numbers and the names of
+    /// fields are passed here. Gives back how many there were; what ends early is left to the closer look.
+    fn pass_simple(&mut self, most: usize) -> Result<usize, ScanError> {
         let (mut at, mut n) = (self.at, 0);
         while n < most {
-            let Some(marker) = self.bytes.get(at) else { break };
-            let len = usize::from(FIXED_LEN[usize::from(*marker)]);
-            if len == 0 || len > self.bytes.len() - at {
+            let Some(&marker) = self.bytes.get(at) else { break };
+            let len = match FIXED_LEN[usize::from(marker)] {
+                0 if marker & 0xe0 == 0xa0 => 1 + usize::from(marker & 0x1f),
+                0 => break,
+                len => usize::from(len),
+            };
+            let Some(value) = self.bytes.get(at..at + len) else { break };
+            if marker & 0xe0 == 0xa0 && !value.iter().skip(1).all(u8::is_ascii) {
                 break;
             }
             at += len;
