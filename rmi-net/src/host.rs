@@ -44,7 +44,7 @@ pub(crate) struct Host {
     memory: AtomicUsize,
     /// What each peer uses.
     pub(crate) budgets: PeerBudgets,
-    limits: Limits,
+    limits: Arc<Limits>,
     blocking: Arc<Semaphore>,
     compute: Arc<Semaphore>,
     /// Methods that have given their place in a pool back while they wait.
@@ -110,7 +110,8 @@ pub enum ServeError {
 }
 
 impl Host {
-    pub(crate) fn new(node: Arc<str>, limits: Limits) -> Self {
+    pub(crate) fn new(node: Arc<str>, limits: impl Into<Arc<Limits>>) -> Self {
+        let limits = limits.into();
         Self {
             node,
             services: RwLock::default(),

@@ -55,7 +55,7 @@ impl Connection {
             }
             false => None,
         };
-        if self.peer.limits.in_flight == 0 {
+        if self.peer_limits.in_flight == 0 {
             let error = CallError::new(Kind::Overloaded, "the peer takes no calls at all");
             return Some(Started::refused(error));
         }
@@ -147,7 +147,7 @@ impl Connection {
     fn has_place(&self, state: &State) -> bool {
         // The peer is still at calls of which it does not know yet that they are cancelled.
         let n_in_flight = state.pending.len() + state.held_cancels.len();
-        (n_in_flight as u64) < self.peer.limits.in_flight
+        (n_in_flight as u64) < self.peer_limits.in_flight
     }
 
     /// Registers the call and puts its frame in the queue, under one lock: ids leave in their order.
@@ -198,7 +198,7 @@ impl Connection {
 
     /// The largest message that may be sent.
     pub(super) fn message_limit(&self) -> u64 {
-        self.peer.limits.message.min(self.limits.message() as u64)
+        self.peer_limits.message.min(self.limits.message() as u64)
     }
 
     /// What the reader has gathered goes its way: answers of methods are written, answers to calls go to their callers.

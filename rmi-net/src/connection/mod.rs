@@ -46,7 +46,7 @@ use bytes::BytesMut;
 use rmi_core::context::Caller;
 use rmi_core::exception::CallError;
 use rmi_core::frame::{GoAway, GoAwayReason, frame_type};
-use rmi_core::hello::{Hello, InstanceId, NodeRecord};
+use rmi_core::hello::{Hello, InstanceId, NodeRecord, PeerLimits};
 use rmi_core::kind::{Class, Kind};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
@@ -88,13 +88,15 @@ pub(crate) trait Watcher: Send + Sync + 'static {
 
 /// A connection whose two ends know each other.
 pub(crate) struct Connection {
-    /// Who is at the other end, and what it can take.
-    peer: Hello,
+    /// Who is at the other end.
+    peer: NodeRecord,
+    /// What it can take.
+    peer_limits: PeerLimits,
     peer_name: Arc<str>,
     /// Whether this side has dialled.
     is_dialer: bool,
     remote: String,
-    limits: Limits,
+    limits: Arc<Limits>,
     default_timeout: Option<Duration>,
     clock: Arc<dyn Clock>,
     runtime: Handle,
@@ -214,7 +216,7 @@ pub(crate) struct Parts {
     pub(crate) greeting: Greeting,
     pub(crate) is_dialer: bool,
     pub(crate) host: Arc<Host>,
-    pub(crate) limits: Limits,
+    pub(crate) limits: Arc<Limits>,
     pub(crate) default_timeout: Option<Duration>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) runtime: Handle,
@@ -230,13 +232,13 @@ impl Connection {
     /// A connection after its handshake. Nothing moves before [`run`](Self::run).
     pub(crate) fn new(parts: Parts) -> (Arc<Self>, Halves) {
         let Parts { greeting, is_dialer, host, limits, default_timeout, clock, runtime, watcher, caller } = parts;
-        let Greeting { hello: peer, stream, buffer } = greeting;
+        let Greeting { hello: Hello { node: peer, limits: peer_limits, .. }, stream, buffer } = greeting;
         let Stream { reader, writer, remote } = stream;
-        let peer_name: Arc<str> = peer.node.name.as_str().into();
+        let peer_name: Arc<str> = peer.name.as_str().into();
         let opened = clock.now();
         let connection = Arc::new_cyclic(|weak| Self {
             state: Mutex::new(State {
-                outgoing: Outgoing::new(&limits, peer.limits.window, peer.limits.reassembly),
+                outgoing: Outgoing::new(&limits, peer_limits.window, peer_limits.reassembly),
                 pending: Pending::default(),
                 row: Row::default(),
                 one_way: Default::default(),
@@ -261,7 +263,7 @@ impl Connection {
             }),
             io: Mutex::new(Io::new(writer)),
             written: AtomicU64::new(0),
-            serving: Serving::new(host, caller(weak, &peer_name), peer.node.instance),
+            serving: Serving::new(host, caller(weak, &peer_name), peer.instance),
             n_in_row: AtomicUsize::new(0),
             room: Bell::new(),
             progress: Bell::new(),
@@ -272,6 +274,7 @@ impl Connection {
             opened,
             tasks: Mutex::new(Vec::new()),
             peer,
+            peer_limits,
             peer_name,
             is_dialer,
             remote,
@@ -300,7 +303,7 @@ impl Connection {
 
     /// Who is at the other end.
     pub(crate) fn peer(&self) -> &NodeRecord {
-        &self.peer.node
+        &self.peer
     }
 
     pub(crate) fn peer_name(&self) -> &Arc<str> {
@@ -308,7 +311,7 @@ impl Connection {
     }
 
     pub(crate) fn instance(&self) -> InstanceId {
-        self.peer.node.instance
+        self.peer.instance
     }
 
     /// Whether this side has dialled.

@@ -35,7 +35,7 @@ pub(crate) struct NodeInner {
     pub(crate) cluster: String,
     pub(crate) instance: InstanceId,
     pub(crate) addresses: Vec<Address>,
-    pub(crate) limits: Limits,
+    pub(crate) limits: Arc<Limits>,
     pub(crate) default_timeout: Option<Duration>,
     pub(crate) seams: Seams,
     pub(crate) runtime: Handle,
@@ -118,8 +118,8 @@ impl NodeInner {
         let Settings { hello, addresses, bound, seeds, limits, default_timeout, seams, runtime, allows_plaintext } =
             settings;
         let name: Arc<str> = hello.node.name.as_str().into();
-        let instance = hello.node.instance;
-        let host = Arc::new(Host::new(Arc::clone(&name), limits.clone()));
+        let (instance, limits) = (hello.node.instance, Arc::new(limits));
+        let host = Arc::new(Host::new(Arc::clone(&name), Arc::clone(&limits)));
         BuiltIn::offer(&host);
         let named = || bound.iter().chain(&addresses).chain(&seeds);
         let local_kinds = (
@@ -327,7 +327,7 @@ impl NodeInner {
             greeting,
             is_dialer,
             host: Arc::clone(&self.host),
-            limits: self.limits.clone(),
+            limits: Arc::clone(&self.limits),
             default_timeout: self.default_timeout,
             clock: Arc::clone(&self.seams.clock),
             runtime: self.runtime.clone(),

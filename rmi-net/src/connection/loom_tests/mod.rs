@@ -217,7 +217,7 @@ fn end_of(peer: InstanceId, is_dialer: bool, limits: Limits, host: &Arc<Host>, r
         greeting: Greeting { hello, stream, buffer: BytesMut::new() },
         is_dialer,
         host: Arc::clone(host),
-        limits,
+        limits: limits.into(),
         default_timeout: None,
         clock: Arc::new(Stopped(Instant::now())),
         runtime: runtime.handle().clone(),
