@@ -127,7 +127,11 @@ impl<'a> Scanner<'a> {
         if self.pass_simple(1)? == 0
             && let Some(values) = self.pass()?
         {
-            self.pass_nested(values)?;
+            // What is flat is passed here.
+            let n = self.pass_simple(values)?;
+            if n < values || self.depth >= MAX_DEPTH {
+                self.pass_nested(values - n)?;
+            }
         }
         Ok(&self.bytes[start..self.at])
     }

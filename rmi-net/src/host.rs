@@ -24,7 +24,7 @@ use crate::pace::Pace;
 use crate::snapshot::{ConnectionSnapshot, Snapshot};
 use crate::spare::Spares;
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use crate::sync::{Mutex, Notify, lock};
+use crate::sync::{Bell, Mutex, lock};
 
 /// The name of the service that each node has.
 pub(crate) const BUILT_IN: &str = "rmi";
@@ -50,7 +50,7 @@ pub(crate) struct Host {
     /// Methods that have given their place in a pool back while they wait.
     waiting: Arc<Semaphore>,
     /// Told when the last method that ran has ended.
-    idle: Notify,
+    idle: Bell,
     /// Owned by the readers of the connections.
     spares: Mutex<Weak<Spares>>,
 }
@@ -122,7 +122,7 @@ impl Host {
             blocking: Arc::new(Semaphore::new(limits.blocking_threads())),
             compute: Arc::new(Semaphore::new(limits.compute_threads())),
             waiting: Arc::new(Semaphore::new(limits.waiting_threads())),
-            idle: Notify::new(),
+            idle: Bell::new(),
             spares: Mutex::default(),
             limits,
         }
@@ -269,7 +269,7 @@ impl Host {
     pub(crate) fn give_back(&self, memory: usize) {
         self.memory.fetch_sub(memory, Ordering::AcqRel);
         if self.n_running.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.idle.notify_waiters();
+            self.idle.ring();
         }
     }
 
@@ -306,13 +306,11 @@ impl Host {
     /// Waits until no method runs.
     pub(crate) async fn idle(&self) {
         loop {
-            let idle = self.idle.notified();
-            tokio::pin!(idle);
-            idle.as_mut().enable();
+            let idle = self.idle.listen();
             if self.n_running.load(Ordering::Acquire) == 0 {
                 return;
             }
-            idle.await;
+            idle.rung().await;
         }
     }
 

@@ -66,6 +66,7 @@ impl Connection {
             Ok(message) => message,
             Err(error) => return Some(Started::refused(error)),
         };
+        let waiting = Waiting::new(waker);
         let mut state = lock(&self.state);
         if state.refusal(request.scope.is_some()).is_some() {
             return None;
@@ -74,7 +75,7 @@ impl Connection {
         if state.row.is_before(request.scope.is_some()) || !self.has_room(&state, n_bytes, request.one_way) {
             return Some(self.start_later(&mut state, request.take(), n_bytes, deadline, detour.clone()));
         }
-        let sent = self.send(state, request, message, deadline, remaining, waker);
+        let sent = self.send(state, request, message, deadline, remaining, waiting);
         Some(sent.started(self))
     }
 
@@ -113,7 +114,7 @@ impl Connection {
                 let remaining = deadline.map(|deadline| deadline.saturating_duration_since(this.clock.now()));
                 Poll::Ready(Some(match Encoded::of(&request, remaining, this.message_limit()) {
                     Ok(message) => this
-                        .send(state, &request, message, deadline, remaining, Some(context.waker()))
+                        .send(state, &request, message, deadline, remaining, Waiting::new(Some(context.waker())))
                         .started(Arc::clone(this)),
                     Err(error) => Started::refused(error),
                 }))
@@ -158,7 +159,7 @@ impl Connection {
         message: Encoded,
         deadline: Option<Instant>,
         remaining: Option<Duration>,
-        waker: Option<&Waker>,
+        waiting: Waiting,
     ) -> Sent {
         let state = &mut *guard;
         let id = state.pending.next_id();
@@ -175,9 +176,9 @@ impl Connection {
             }
         };
         let progress = if in_parts { Progress::InParts } else { Progress::Queued { start, end } };
-        let completion = Completion::new(waker.cloned());
-        let (one_way, no_cancel) = (request.one_way, request.no_cancel);
-        state.pending.insert(id, PendingCall::new(deadline, progress, one_way, no_cancel, Arc::clone(&completion)));
+        let completion = Arc::clone(&waiting.completion);
+        let call = PendingCall::new(deadline, progress, request.one_way, request.no_cancel, completion);
+        state.pending.insert(id, call);
         if request.one_way && !in_parts {
             state.one_way.push_back((end, id));
         }
@@ -193,7 +194,7 @@ impl Connection {
         }
         self.write(writer, is_alone || is_worth_it);
         let span = tracing::debug_span!("rmi.call", method = %request.target, peer = &*self.peer_name, id);
-        Sent { id, completion, is_watched: waker.is_some(), span }
+        Sent { id, waiting, span }
     }
 
     /// The largest message that may be sent.
@@ -316,17 +317,29 @@ impl Link for Connection {
     }
 }
 
+/// What a caller waits for. `is_watched`: it has the waker of who waits.
+struct Waiting {
+    completion: Arc<Completion>,
+    is_watched: bool,
+}
+
+impl Waiting {
+    fn new(waker: Option<&Waker>) -> Self {
+        Self { completion: Completion::new(waker.cloned()), is_watched: waker.is_some() }
+    }
+}
+
 /// A call that has gone out.
 struct Sent {
     id: u64,
-    completion: Arc<Completion>,
-    is_watched: bool,
+    waiting: Waiting,
     span: tracing::Span,
 }
 
 impl Sent {
     fn started(self, connection: Arc<Connection>) -> Started {
-        let ticket = Ticket::new(connection, self.id, self.completion, self.is_watched);
+        let Waiting { completion, is_watched } = self.waiting;
+        let ticket = Ticket::new(connection, self.id, completion, is_watched);
         Started::Sent(if self.span.is_disabled() { ticket } else { ticket.with_companion(Box::new(self.span)) })
     }
 }

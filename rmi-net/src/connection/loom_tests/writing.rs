@@ -26,6 +26,19 @@ fn no_frame_is_left_behind() {
 
 /// Who adds what makes the queue worth a write does not leave it to the writer task.
 #[test]
+fn what_is_worth_a_write_is_written_by_who_adds_it() {
+    model(|| {
+        let (connection, wire, _writer) = connection(Limits::default(), usize::MAX);
+        let mut large = request();
+        large.args.push(&vec![7u8; super::outgoing::WORTH_A_WRITE]);
+        // With the first in flight, the second is not alone.
+        let tickets = [call(&connection, request()), call(&connection, large)];
+        assert_eq!(wire.ids(frame_type::REQUEST), [1, 2]);
+        drop(tickets);
+    });
+}
+
+#[test]
 fn no_frame_is_left_behind_by_those_who_do_not_wait_for_the_writer() {
     model(|| {
         let (connection, wire, mut writer) = connection(Limits::default(), usize::MAX);
