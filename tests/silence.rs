@@ -192,7 +192,15 @@ fn nothing_begins_to_run_that_was_given_up_while_the_process_stood_still() {
     });
 }
 
-async fn a_peer_stops_reading(listen: &str, n_answers: u64, n_bytes: usize, n_calls: usize, window: u64) {
+/// It is silent for `quiet` before it is called.
+async fn a_peer_stops_reading(
+    listen: &str,
+    n_answers: u64,
+    n_bytes: usize,
+    n_calls: usize,
+    window: u64,
+    quiet: Duration,
+) {
     let (hub, _) = server("hub", listen).await;
     let address = hub.addresses().remove(0);
     let lively = Node::builder().name("lively").seed(&address).serve(Waiter::default()).start().await.unwrap();
@@ -200,6 +208,7 @@ async fn a_peer_stops_reading(listen: &str, n_answers: u64, n_bytes: usize, n_ca
     let to_lively = hub.peer("lively").await.unwrap();
     let stream = deaf_peer(&address, n_answers, n_bytes, window).await;
     let to_deaf = hub.peer("deaf").await.unwrap();
+    sleep(quiet).await;
     let begun = Instant::now();
     let talking = tokio::spawn(talk(stream));
     let calls: Vec<_> = (0..n_calls)
@@ -244,11 +253,13 @@ fn a_peer_that_stops_reading_is_closed_and_costs_no_more_than_its_queue() {
         // Large answers, large calls, answers that go in one frame, and all of it.
         for (n_answers, n_bytes, n_calls) in [(20, 1 << 20, 0), (0, 1 << 20, 20), (900, 50_000, 0), (500, 60_000, 500)]
         {
-            a_peer_stops_reading("mem://deaf-hub", n_answers, n_bytes, n_calls, WINDOW).await;
+            a_peer_stops_reading("mem://deaf-hub", n_answers, n_bytes, n_calls, WINDOW, Duration::ZERO).await;
         }
+        // It has its time from when something came to wait, not from when it last took something.
+        a_peer_stops_reading("mem://deaf-hub", 0, 1 << 20, 20, WINDOW, Duration::from_secs(9)).await;
         // What it gives credit for fits into the sockets, and so do the answers to its pings, for as long as it likes.
         for (n_answers, n_calls) in [(20, 0), (0, 20)] {
-            a_peer_stops_reading("mem://deaf-hub", n_answers, 1 << 20, n_calls, 64 << 10).await;
+            a_peer_stops_reading("mem://deaf-hub", n_answers, 1 << 20, n_calls, 64 << 10, Duration::ZERO).await;
         }
     });
 }
@@ -258,5 +269,5 @@ fn a_peer_that_stops_reading_is_closed_in_real_time() {
     if rounds(0, 1) == 0 {
         return println!("skipped: it takes 20 s, and runs where RMI_FULL is set");
     }
-    in_real_time(a_peer_stops_reading("tcp://127.0.0.1:0", 20, 1 << 20, 20, WINDOW));
+    in_real_time(a_peer_stops_reading("tcp://127.0.0.1:0", 20, 1 << 20, 20, WINDOW, Duration::ZERO));
 }
