@@ -247,6 +247,40 @@ async fn a_peer_stops_reading(
     lively.shutdown(Duration::ZERO).await;
 }
 
+/// There is always something in the queue of a busy connection. That is not what the peer does not take.
+#[test]
+fn a_connection_that_is_busy_for_long_is_not_taken_for_one_that_is_stuck() {
+    in_virtual_time(async {
+        let (hub, _) = server("hub", "mem://busy-hub").await;
+        let caller = Node::builder().name("caller").seed("mem://busy-hub").start().await.unwrap();
+        let peer = caller.peer("hub").await.unwrap();
+        let calls: Vec<_> = (0..500)
+            .map(|_| {
+                let peer = peer.clone();
+                tokio::spawn(async move {
+                    loop {
+                        if let Err(error) = peer.invoke::<Blob>("Waiter.give", args![1usize]).await {
+                            return error;
+                        }
+                    }
+                })
+            })
+            .collect();
+        for _ in 0..450 {
+            for _ in 0..7 {
+                tokio::task::yield_now().await;
+            }
+            tokio::time::advance(Duration::from_millis(100)).await;
+        }
+        assert_eq!(caller.snapshot().connections.len(), 1);
+        for call in calls {
+            assert!(!call.is_finished(), "{:?}", call.await.unwrap());
+            call.abort();
+        }
+        hub.shutdown(Duration::ZERO).await;
+    });
+}
+
 #[test]
 fn a_peer_that_stops_reading_is_closed_and_costs_no_more_than_its_queue() {
     in_virtual_time(async {

@@ -39,9 +39,9 @@ impl Args {
         // The value is encoded behind the positional ones, for the sake of its attachments, and moved from there.
         let start = self.values.body().len();
         let pushed = self.values.push(value);
-        let encoded = self.values.split_off(start);
         let _ = rmp_serde::encode::write(&mut self.keywords, name);
-        self.keywords.extend_from_slice(&encoded);
+        self.keywords.extend_from_slice(self.values.body().get(start..).unwrap_or_default());
+        self.values.truncate(start);
         self.n_keywords += 1;
         self.note(pushed);
     }

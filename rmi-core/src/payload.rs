@@ -142,12 +142,9 @@ impl Payload {
     }
 
     /// Takes back what was encoded from byte `at` on. Its attachments stay.
-    pub(crate) fn split_off(&mut self, at: usize) -> InlineBuf {
-        match &mut self.body {
-            Body::Empty => InlineBuf::new(),
-            Body::Encoded(Buffer(body)) => body.drain(at.min(body.len())..).collect(),
-            Body::Inline(body) => body.drain(at.min(body.len())..).collect(),
-            Body::Shared(body) => InlineBuf::from_slice(&body.split_off(at.min(body.len()))),
+    pub(crate) fn truncate(&mut self, at: usize) {
+        if let Body::Encoded(Buffer(body)) = &mut self.body {
+            body.truncate(at);
         }
     }
 

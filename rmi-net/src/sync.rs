@@ -40,9 +40,9 @@ impl Bell {
 
     /// From now on every change is heard.
     pub(crate) fn listen(&self) -> Listener<'_> {
-        let notified = Box::pin(self.notify.notified());
+        let notified = self.notify.notified();
         self.n_listeners.fetch_add(1, Ordering::AcqRel);
-        Listener { bell: self, notified }
+        Listener { notified, place: Place(self) }
     }
 
     pub(crate) fn ring(&self) {
@@ -55,19 +55,24 @@ impl Bell {
 
 /// Somebody who waits for a [`Bell`].
 pub(crate) struct Listener<'a> {
-    bell: &'a Bell,
-    notified: std::pin::Pin<Box<Notified<'a>>>,
+    notified: Notified<'a>,
+    place: Place<'a>,
 }
 
 impl Listener<'_> {
     /// Waits until the bell rings, or has rung since it was listened to.
-    pub(crate) async fn rung(mut self) {
-        self.notified.as_mut().await;
+    pub(crate) async fn rung(self) {
+        let Self { notified, place } = self;
+        notified.await;
+        drop(place);
     }
 }
 
-impl Drop for Listener<'_> {
+/// That somebody listens.
+struct Place<'a>(&'a Bell);
+
+impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.bell.n_listeners.fetch_sub(1, Ordering::AcqRel);
+        self.0.n_listeners.fetch_sub(1, Ordering::AcqRel);
     }
 }

@@ -35,9 +35,8 @@ pub(super) struct Batch {
     n_answers: usize,
     /// Whether there is room for answers in the queue.
     has_room: bool,
-    answered: Vec<(u64, Response)>,
-    /// Where those go, once it was looked up.
-    completions: Vec<Option<Arc<Completion>>>,
+    /// With where they go, once that was looked up.
+    answered: Vec<(u64, Response, Option<Arc<Completion>>)>,
     /// Credit for what was taken in of large messages.
     pub(super) credit: Option<u64>,
     /// When the last thing ended whose time was taken.
@@ -50,10 +49,10 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// Begins with what came at `now`; if there are requests, with room for their answers in the queue, if it has any.
-    pub(super) fn begin(&mut self, state: &mut State, has_requests: bool, now: Instant) {
+    /// Begins; if there are requests, with room for their answers in the queue, if it has any.
+    pub(super) fn begin(&mut self, state: &mut State, has_requests: bool) {
         self.has_room = has_requests && state.outgoing.set_aside(MOST_ANSWERS, ROOM);
-        self.now = Some(now);
+        self.now = None;
         self.spent = Duration::ZERO;
     }
 
@@ -116,7 +115,7 @@ impl Batch {
 
     /// Adds an answer to a call of this side. Whether it is time to settle.
     pub(super) fn answered(&mut self, id: u64, response: Response) -> bool {
-        self.answered.push((id, response));
+        self.answered.push((id, response, None));
         self.answered.len() >= MOST_ANSWERED
     }
 
@@ -138,19 +137,21 @@ impl Batch {
             state.outgoing.append(&mut self.answers, std::mem::take(&mut self.n_answers));
             self.has_room = goes_on && state.outgoing.set_aside(MOST_ANSWERS, ROOM);
         }
-        self.completions.extend(self.answered.iter().map(|(id, _)| answered(state, *id)));
+        for (id, _, completion) in &mut self.answered {
+            *completion = answered(state, *id);
+        }
         had_room
     }
 
     /// Hands the answers to calls of this side to their callers, when the lock is given back.
     pub(super) fn complete(&mut self) {
-        for ((_, response), completion) in self.answered.drain(..).zip(self.completions.drain(..)) {
+        for (_, response, completion) in self.answered.drain(..) {
             if let Some(completion) = completion {
                 completion.complete(Ok(response));
             }
         }
         if self.answered.capacity() > MOST_ANSWERED {
-            (self.answered, self.completions) = (Vec::new(), Vec::new());
+            self.answered = Vec::new();
         }
     }
 }

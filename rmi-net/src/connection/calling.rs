@@ -36,8 +36,8 @@ pub(crate) trait Detour: Send + Sync + 'static {
 }
 
 impl Connection {
-    /// Starts a call, for the task with this waker. `None` if this connection takes none; one that waits for room takes the
-    /// detour then.
+    /// Starts a call, for the task with this waker. `None` if this connection takes none; one that waits for room takes
+    /// the detour then.
     pub(crate) fn start(
         self: Arc<Self>,
         request: &mut Request,
@@ -163,7 +163,6 @@ impl Connection {
     ) -> Sent {
         let state = &mut *guard;
         let id = state.pending.next_id();
-        let n_worth = state.outgoing.n_writes_worth();
         let ((start, end), in_parts) = match message {
             Encoded::Small => {
                 let encode = |out: &mut BytesMut| request.encode(remaining, out);
@@ -186,13 +185,13 @@ impl Connection {
         if wake_keeper {
             state.keeper_at = deadline;
         }
-        let (is_alone, is_worth_it) = (state.pending.len() == 1, state.outgoing.n_writes_worth() > n_worth);
-        let writer = if is_worth_it { state.writer.clone() } else { state.next_writer(is_alone) };
+        let is_alone = state.pending.len() == 1;
+        let write = state.next_write(is_alone);
         drop(guard);
         if wake_keeper {
             self.keeper.notify_one();
         }
-        self.write(writer, is_alone || is_worth_it);
+        self.write(write);
         let span = tracing::debug_span!("rmi.call", method = %request.target, peer = &*self.peer_name, id);
         Sent { id, waiting, span }
     }
@@ -206,7 +205,7 @@ impl Connection {
     /// Whether all of those calls were ever made. `is_last`: the reader has handled what it has read.
     pub(super) fn settle(&self, batch: &mut Batch, is_last: bool) -> bool {
         let (mut were_made, mut n_ended, mut made_room) = (true, 0, false);
-        let (writer, is_winding_down) = {
+        let (write, is_winding_down) = {
             let mut state = lock(&self.state);
             state.is_reading = !is_last;
             let was_set_aside = batch.settle(&mut state, !is_last, |state, id| {
@@ -231,10 +230,10 @@ impl Connection {
             });
             // Who found no room because of what was set aside has to look again.
             made_room |= was_set_aside;
-            (state.next_writer(true), state.said_goaway.is_some())
+            (state.next_write(true), state.said_goaway.is_some())
         };
         batch.complete();
-        self.write(writer, true);
+        self.write(write);
         if made_room {
             self.room.ring();
         }
@@ -298,7 +297,8 @@ impl Link for Connection {
         if mutant::is(Mutant::PendingCallLeaked) {
             return;
         }
-        {
+        // Dropped when the lock is given back.
+        let _call = {
             let mut state = lock(&self.state);
             // One that has ended is not there any more.
             let Some(call) = state.pending.get_mut(id) else { return };
@@ -310,8 +310,8 @@ impl Link for Connection {
             if state.ended.is_none() {
                 self.withdraw(&mut state, id);
             }
-            state.pending.remove(id);
-        }
+            state.pending.remove(id)
+        };
         self.made_room();
         self.flush(false);
     }

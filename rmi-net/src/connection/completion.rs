@@ -8,6 +8,7 @@
 //! is not, for its outcome may be on its way.
 
 use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -44,11 +45,13 @@ impl Completion {
         kept
     }
 
-    /// The call has ended. Wakes its caller.
+    /// The call has ended. Wakes its caller. A waker that panics harms nobody but its own task: others may be told next.
     pub(super) fn complete(&self, outcome: Outcome) {
         let before = std::mem::replace(&mut *lock(&self.0), State::Ended(outcome));
-        if let State::Waiting(Some(waker)) = before {
-            waker.wake();
+        if let State::Waiting(Some(waker)) = before
+            && catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err()
+        {
+            tracing::error!("the waker of a caller panicked");
         }
     }
 }
@@ -56,16 +59,25 @@ impl Completion {
 impl Handover for Completion {
     fn poll_outcome(&self, context: &mut Context<'_>) -> Poll<Outcome> {
         let mut state = lock(&self.0);
-        match &mut *state {
-            State::Waiting(Some(kept)) => kept.clone_from(context.waker()),
-            State::Waiting(kept) => *kept = Some(context.waker().clone()),
-            State::Ended(_) | State::Done => {
-                if let State::Ended(outcome) = std::mem::replace(&mut *state, State::Done) {
-                    return Poll::Ready(outcome);
-                }
+        if let State::Waiting(kept) = &mut *state {
+            if kept.as_ref().is_some_and(|kept| kept.will_wake(context.waker())) {
+                return Poll::Pending;
+            }
+            drop(state);
+            // Wakers are others' code: cloned and dropped without the lock.
+            let waker = context.waker().clone();
+            state = lock(&self.0);
+            if let State::Waiting(kept) = &mut *state {
+                let before = kept.replace(waker);
+                drop(state);
+                drop(before);
+                return Poll::Pending;
             }
         }
-        Poll::Pending
+        match std::mem::replace(&mut *state, State::Done) {
+            State::Ended(outcome) => Poll::Ready(outcome),
+            State::Waiting(_) | State::Done => Poll::Pending,
+        }
     }
 
     fn release(self: Arc<Self>) {

@@ -122,8 +122,9 @@ impl Connection {
                 state.next_ping += 1;
                 state.outgoing.push(frame_type::PING, 0, id, |_| {});
             }
-            // What the peer does not take: measured from when it last took something, or from when this came to wait.
-            if state.outgoing.n_bytes() == 0 {
+            // What the peer does not take: measured from when it last took something, or from when this was stuck. What waits
+            // on a busy connection is not.
+            if !state.outgoing.is_stuck() {
                 self.took_at.store(self.age_ms(), Ordering::Relaxed);
             } else if !pinged {
                 let took_at = after(self.took_at.load(Ordering::Relaxed));

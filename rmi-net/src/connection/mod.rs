@@ -115,8 +115,8 @@ pub(crate) struct Connection {
     progress: Bell,
     /// Told when the keeper has to look earlier than it meant to.
     keeper: Notify,
-    /// Milliseconds after `opened` at which the last byte came, and at which the peer last took something while more
-    /// waited, or more came to wait.
+    /// Milliseconds after `opened` at which the last byte came; and at which the peer last took something of what is stuck,
+    /// or it was stuck.
     heard_at: AtomicU64,
     took_at: AtomicU64,
     /// The same for the first byte of the frame that has come in part; [`NO_FRAME`] if none has.
@@ -541,11 +541,7 @@ impl Connection {
 
     /// Milliseconds since the connection was opened.
     fn age_ms(&self) -> u64 {
-        self.age_at(self.clock.now())
-    }
-
-    fn age_at(&self, now: Instant) -> u64 {
-        now.saturating_duration_since(self.opened).as_millis() as u64
+        self.clock.now().saturating_duration_since(self.opened).as_millis() as u64
     }
 }
 

@@ -65,6 +65,10 @@ pub(super) struct Outgoing {
     most_bytes: u64,
     /// Small frames and bytes that take up room before they are here.
     set_aside: (usize, u64),
+    /// How many writes' worth of small frames were seen by [`has_grown`](Self::has_grown).
+    n_writes_seen: usize,
+    /// Something waits that could not be written when it was last tried.
+    is_stuck: bool,
 }
 
 /// Bytes that were taken out and are not known to be written.
@@ -92,6 +96,8 @@ impl Outgoing {
             most_frames: limits.queue_frames(),
             most_bytes: limits.queue_bytes() as u64,
             set_aside: (0, 0),
+            n_writes_seen: 0,
+            is_stuck: false,
         }
     }
 
@@ -198,6 +204,7 @@ impl Outgoing {
         let bulk = self.bulk.remove(idx)?;
         self.bulk_left[usize::from(is_response)] -= bulk.n_left;
         self.admit_held_back();
+        self.is_stuck &= self.n_bytes() > 0;
         Some(if bulk.is_begun { bulk.total } else { 0 })
     }
 
@@ -296,9 +303,23 @@ impl Outgoing {
         self.small.len() as u64
     }
 
-    /// How many times over what waits of small frames is worth a write.
-    pub(super) fn n_writes_worth(&self) -> usize {
-        self.small.len() / WORTH_A_WRITE
+    /// Whether small frames have come to wait since this was last asked that are [worth a write](WORTH_A_WRITE), and
+    /// one has a chance.
+    pub(super) fn has_grown(&mut self) -> bool {
+        let n_writes = self.small.len() / WORTH_A_WRITE;
+        n_writes > std::mem::replace(&mut self.n_writes_seen, n_writes) && !self.is_stuck
+    }
+
+    /// It was tried to write everything. Whether something waits now that did not before.
+    pub(super) fn note_stuck(&mut self) -> bool {
+        let is_stuck = self.n_bytes() > 0;
+        let was_stuck = std::mem::replace(&mut self.is_stuck, is_stuck);
+        is_stuck && !was_stuck
+    }
+
+    /// Whether something waits that could not be written when it was last tried.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.is_stuck
     }
 
     /// Whether the writer could take something.
@@ -323,6 +344,7 @@ impl Outgoing {
         self.in_hand = InHand { small: self.small.len() as u64, parts: 0 };
         std::mem::swap(head, &mut self.small);
         self.small.clear();
+        self.n_writes_seen = 0;
         let n_parts = if mutant::is(Mutant::GiantMessageInOneGo) { usize::MAX } else { PARTS_PER_WRITE };
         for _ in 0..n_parts {
             let Some((idx, len)) = (0..self.bulk.len()).find_map(|idx| Some((idx, self.part_len(idx)?))) else {

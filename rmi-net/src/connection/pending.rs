@@ -132,13 +132,16 @@ impl Pending {
         }
     }
 
-    pub(super) fn get_mut(&mut self, id: u64) -> Option<&mut PendingCall> {
-        if self.places.is_empty() {
-            return None;
-        }
+    /// The place of a call in the table.
+    fn find(&self, id: u64) -> Option<usize> {
         let place = self.place(id);
-        let is_it = |found: u64| found == id || mutant::is(Mutant::LateAnswerTakenForAnother);
-        self.places[place].as_mut().filter(|(found, _)| is_it(*found)).map(|(_, call)| call)
+        let (found, _) = self.places.get(place)?.as_ref()?;
+        (*found == id || mutant::is(Mutant::LateAnswerTakenForAnother)).then_some(place)
+    }
+
+    pub(super) fn get_mut(&mut self, id: u64) -> Option<&mut PendingCall> {
+        let place = self.find(id)?;
+        self.places[place].as_mut().map(|(_, call)| call)
     }
 
     /// Ends a call. `None` if it has ended before or is gone.
@@ -148,8 +151,7 @@ impl Pending {
 
     /// Takes a call out of the table.
     pub(super) fn remove(&mut self, id: u64) -> Option<PendingCall> {
-        self.get_mut(id)?;
-        let place = self.place(id);
+        let place = self.find(id)?;
         let (_, call) = self.places[place].take()?;
         self.n_calls -= 1;
         Some(call)
@@ -176,7 +178,7 @@ impl Pending {
     }
 
     fn place(&self, id: u64) -> usize {
-        id as usize & (self.places.len() - 1)
+        id as usize & self.places.len().saturating_sub(1)
     }
 
     fn grow(&mut self) {

@@ -49,8 +49,6 @@ struct Reader {
     last_request: u64,
     last_accepted: u64,
     batch: Batch,
-    /// When the last bytes came.
-    read_at: Instant,
     /// A call or an answer was among what came in this turn.
     has_calls: bool,
 }
@@ -90,7 +88,6 @@ pub(super) async fn run(connection: Arc<Connection>, halves: Halves) {
         last_request: 0,
         last_accepted: u64::MAX,
         batch: Batch::default(),
-        read_at: connection.clock.now(),
         has_calls: false,
     };
     let mut want = LEAST_READ;
@@ -116,8 +113,7 @@ pub(super) async fn run(connection: Arc<Connection>, halves: Halves) {
             Ok(n) => n_in_turn += n,
             Err(error) => return connection.end(Ended::io(error)),
         }
-        this.read_at = connection.clock.now();
-        let now = connection.age_at(this.read_at);
+        let now = connection.age_ms();
         let heard_at = connection.heard_at.swap(now, Ordering::Relaxed);
         if now.saturating_sub(heard_at) >= DEAD_AFTER.as_millis() as u64 {
             // This process stood still, and its keeper with it. The peer has given up meanwhile what it sent before then,
@@ -233,7 +229,7 @@ impl Reader {
             self.last_accepted = state.last_accepted;
             state.last_request = state.last_request.max(last_request);
             state.is_reading = true;
-            self.batch.begin(&mut state, last_request > 0, self.read_at);
+            self.batch.begin(&mut state, last_request > 0);
             std::mem::take(&mut state.dropped)
         };
         for key in dropped {
@@ -278,6 +274,9 @@ impl Reader {
 
     fn frame(&mut self, header: FrameHeader, payload: &[u8]) -> Result<(), Fatal> {
         let connection = &self.connection;
+        if header.frame_type != frame_type::REQUEST {
+            self.batch.forget_time();
+        }
         match header.frame_type {
             frame_type::REQUEST => {
                 self.has_calls = true;

@@ -304,6 +304,7 @@ impl Connection {
         let waits_to_dispatch = turn.is_some() && execution == Execution::Direct;
         if waits_to_dispatch || message.body().len() > DECODED_HERE {
             // Decoding what is large takes time: not here.
+            batch.forget_time();
             if self.enter_table(&mut run) {
                 let (body, attachments) = message.to_owned_parts();
                 let span = run.span();

@@ -1,8 +1,9 @@
 //! From the queue to the socket.
 //!
 //! A caller that is alone writes itself: no task has to wake up. Otherwise the writer task does it, and lets everybody
-//! who is ready to run add frames first: one write then carries them all. Only who adds what makes the queue worth a write
-//! does not wait for the task: so the two ends work at the same time, not in turn. Either way the write is a `poll_write` with
+//! who is ready to run add frames first: one write then carries them all. Only who adds what makes the queue
+//! [worth a write](super::outgoing::WORTH_A_WRITE) does not wait for the task: so the two ends work at the same time, not
+//! in turn. Either way the write is a `poll_write` with
 //! the waker of the writer task, so what the system does not take at once is the task's business, and what is half
 //! written stands in [`Io`], never in a future.
 
@@ -26,6 +27,8 @@ use crate::sync::lock;
 
 /// Most buffers in one system call.
 const MOST_SLICES: usize = 16;
+/// So often the queue is emptied by who is not the writer task: it does not write for all others.
+const MOST_FILLS: usize = 4;
 /// A buffer that a burst has made larger than this is given back.
 const KEPT_BUFFER: usize = 64 << 10;
 
@@ -41,8 +44,6 @@ pub(super) struct Io {
     told: Vec<EndedCall>,
     /// What was written since others were last told.
     written: Written,
-    /// Something waits that could not be written when it was last tried.
-    is_stuck: bool,
     is_shut_down: bool,
 }
 
@@ -69,7 +70,6 @@ impl Io {
             finished: Vec::new(),
             told: Vec::new(),
             written: Written::default(),
-            is_stuck: false,
             is_shut_down: false,
         }
     }
@@ -122,19 +122,20 @@ impl Io {
 impl Connection {
     /// Gets what is in the queue going. `is_alone`: nobody else is likely to add something at once.
     pub(super) fn flush(&self, is_alone: bool) {
-        let waker = lock(&self.state).next_writer(is_alone);
-        self.write(waker, is_alone);
+        let write = lock(&self.state).next_write(is_alone);
+        self.write(write);
     }
 
-    /// Does what [`State::next_writer`] has found to do, when the lock is given back.
-    pub(super) fn write(&self, waker: Option<Waker>, is_alone: bool) {
-        let Some(waker) = waker else { return };
-        if !is_alone {
-            return waker.wake();
-        }
+    /// Does what [`State::next_write`] has found to do, when the lock is given back.
+    pub(super) fn write(&self, write: Write) {
+        let waker = match write {
+            Write::Nothing => return,
+            Write::Later(waker) => return waker.wake(),
+            Write::Now(waker) => waker,
+        };
         let (flushed, told) = match self.io.try_lock() {
             Ok(mut io) => {
-                let flushed = self.write_all(&mut io, &mut Context::from_waker(&waker));
+                let flushed = self.write_all(&mut io, &mut Context::from_waker(&waker), MOST_FILLS);
                 (flushed, std::mem::take(&mut io.told))
             }
             // Somebody writes just now, and may have looked at the queue before we added to it.
@@ -157,14 +158,14 @@ impl Connection {
         let told = {
             let mut io = lock(&self.io);
             // The connection ends in any case.
-            let _ = self.write_all(&mut io, &mut Context::from_waker(Waker::noop()));
+            let _ = self.write_all(&mut io, &mut Context::from_waker(Waker::noop()), usize::MAX);
             std::mem::take(&mut io.told)
         };
         self.tell(told);
     }
 
-    /// Writes until the queue is empty or the socket is full.
-    fn write_all(&self, io: &mut Io, context: &mut Context<'_>) -> std::io::Result<Flushed> {
+    /// Writes until the queue is empty, the socket is full, or the queue was emptied so often.
+    fn write_all(&self, io: &mut Io, context: &mut Context<'_>, most_fills: usize) -> std::io::Result<Flushed> {
         if io.is_shut_down {
             // Credit and pongs, for what the peer still sends: of no use to it, and there is no way to it any more.
             let mut state = lock(&self.state);
@@ -172,8 +173,13 @@ impl Connection {
             state.is_writer_awake = false;
             return Ok(Flushed::All);
         }
+        let mut n_fills = 0;
         loop {
             if io.is_empty() {
+                if n_fills == most_fills {
+                    return Ok(Flushed::Blocked);
+                }
+                n_fills += 1;
                 if io.head.capacity() > KEPT_BUFFER {
                     io.head = BytesMut::new();
                 }
@@ -183,7 +189,7 @@ impl Connection {
                 let is_done = io.is_empty();
                 if is_done {
                     state.is_writer_awake = false;
-                    self.note_stuck(&state, io);
+                    self.note_stuck(&mut state);
                 }
                 let is_finishing = is_done && state.is_finishing && state.outgoing.is_empty();
                 let is_winding_down = state.said_goaway.is_some();
@@ -204,7 +210,7 @@ impl Connection {
                     }
                     let mut state = lock(&self.state);
                     let has_written = self.note_written(&mut state, io);
-                    self.note_stuck(&state, io);
+                    self.note_stuck(&mut state);
                     let is_winding_down = state.said_goaway.is_some();
                     drop(state);
                     self.tell_written(has_written, is_winding_down);
@@ -227,7 +233,7 @@ impl Connection {
         state.outgoing.written(small, parts);
         // Where large messages wait for credit only their parts show that the peer takes something: pongs and small
         // answers fit into the sockets for long, whether it reads or not.
-        if io.is_stuck && (parts > 0 || !state.outgoing.has_bulk()) {
+        if state.outgoing.is_stuck() && (parts > 0 || !state.outgoing.has_bulk()) {
             self.took_at.store(self.age_ms(), Ordering::Relaxed);
         }
         let written = self.written.load(Ordering::Acquire);
@@ -249,12 +255,10 @@ impl Connection {
     }
 
     /// Whether something waits that cannot be written now, and if so, since when.
-    fn note_stuck(&self, state: &State, io: &mut Io) {
-        let is_stuck = state.outgoing.n_bytes() > 0;
-        if is_stuck && !io.is_stuck {
+    fn note_stuck(&self, state: &mut State) {
+        if state.outgoing.note_stuck() {
             self.took_at.store(self.age_ms(), Ordering::Relaxed);
         }
-        io.is_stuck = is_stuck;
     }
 
     /// Tells those who wait for room, or for everything to be written.
@@ -272,17 +276,32 @@ impl Connection {
 }
 
 impl State {
-    /// Whoever is to write what is in the queue: the waker of the writer task, if somebody has to write. `is_alone`:
-    /// nobody else is likely to add something at once, so the caller writes itself.
-    pub(super) fn next_writer(&mut self, is_alone: bool) -> Option<Waker> {
-        if self.is_writer_awake || !(self.outgoing.has_work() || self.is_finishing) {
-            return None;
+    /// Who is to write what is in the queue. `is_alone`: nobody else is likely to add something at once.
+    pub(super) fn next_write(&mut self, is_alone: bool) -> Write {
+        let has_grown = self.outgoing.has_grown();
+        if !has_grown && (self.is_writer_awake || !(self.outgoing.has_work() || self.is_finishing)) {
+            return Write::Nothing;
         }
-        // Without a waker the writer task has not started yet: it will look at the queue when it does.
-        let waker = self.writer.clone()?;
-        self.is_writer_awake = !is_alone;
-        Some(waker)
+        match self.writer.clone() {
+            Some(waker) if is_alone || has_grown => Write::Now(waker),
+            Some(waker) => {
+                self.is_writer_awake = true;
+                Write::Later(waker)
+            }
+            // The writer task has not started yet: it will look at the queue when it does.
+            None => Write::Nothing,
+        }
     }
+}
+
+/// Who writes, with the waker of the writer task.
+pub(super) enum Write {
+    /// Nobody has to.
+    Nothing,
+    /// Who has asked.
+    Now(Waker),
+    /// The task.
+    Later(Waker),
 }
 
 fn shut_down(io: &mut Io, context: &mut Context<'_>) -> std::io::Result<Flushed> {
@@ -320,7 +339,7 @@ pub(super) async fn run(connection: Arc<Connection>) {
         }
         has_yielded = false;
         let mut io = lock(&connection.io);
-        let written = connection.write_all(&mut io, context);
+        let written = connection.write_all(&mut io, context, usize::MAX);
         let told = std::mem::take(&mut io.told);
         drop(io);
         connection.tell(told);
