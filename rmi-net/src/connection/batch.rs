@@ -1,4 +1,5 @@
-//! What the reader gathers while it handles what one read gave, so that all of it is done once: one lock, one write.
+//! What the reader gathers while it handles what one read gave, so that it is done for many at once: one lock, one
+//! write.
 //!
 //! Answers of methods that ended where they were read stand here as whole frames. Room for them is set aside in the
 //! queue before, so nothing here waits for room, and no more than that is ever gathered. Answers to calls of this side
