@@ -8,7 +8,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -67,6 +67,10 @@ pub trait Rng: fmt::Debug + Send + Sync + 'static {
 }
 
 /// The clock of a tokio runtime. Its time stands still where tokio's is paused.
+///
+/// What sleeps is no timer of that runtime: one that has a timer looks at the clock twice more, and has the system start and
+/// stop a timer, each time that it has nothing to do, which is twice in each call that is alone. So one thread of the process,
+/// `rmi-timers`, keeps the time of all nodes. Only where time is paused the timers are the runtime's own.
 #[derive(Debug)]
 pub struct SystemClock {
     runtime: Handle,
@@ -87,8 +91,29 @@ impl Clock for SystemClock {
     fn sleep_until(&self, at: Instant) -> BoxFuture<'static, ()> {
         // A sleep belongs to the runtime in which it is made, wherever it is polled.
         let _entered = self.runtime.enter();
+        let _entered = if is_time_real() { timers().map(Handle::enter) } else { None };
         Box::pin(tokio::time::sleep_until(at.into()))
     }
+}
+
+/// Whether the time of the current runtime is that of the system: neither paused, nor ever moved.
+fn is_time_real() -> bool {
+    let before = Instant::now();
+    let now = tokio::time::Instant::now().into_std();
+    before <= now && now <= Instant::now()
+}
+
+/// The runtime of the process's timers. `None` if there can be no thread for it.
+fn timers() -> Option<&'static Handle> {
+    static TIMERS: OnceLock<Option<Handle>> = OnceLock::new();
+    let start = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().ok()?;
+        let handle = runtime.handle().clone();
+        let run = move || runtime.block_on(std::future::pending::<()>());
+        std::thread::Builder::new().name("rmi-timers".to_owned()).spawn(run).ok()?;
+        Some(handle)
+    };
+    TIMERS.get_or_init(start).as_ref()
 }
 
 /// Numbers from a generator that the system has seeded.
@@ -123,4 +148,34 @@ pub struct Seams {
     pub clock: Arc<dyn Clock>,
     /// Chance.
     pub rng: Arc<dyn Rng>,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::runtime::Builder;
+
+    use super::*;
+
+    #[test]
+    fn what_sleeps_is_no_timer_of_its_runtime() {
+        // One without timers panics where it is asked for one.
+        let runtime = Builder::new_current_thread().build().unwrap();
+        let clock = SystemClock::new(runtime.handle().clone());
+        let begun = Instant::now();
+        runtime.block_on(clock.sleep_until(begun + Duration::from_millis(5)));
+        assert!(begun.elapsed() >= Duration::from_millis(5));
+    }
+
+    #[test]
+    fn paused_time_stands_still_for_what_sleeps() {
+        let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let begun = Instant::now();
+        runtime.block_on(async {
+            let clock = SystemClock::new(Handle::current());
+            clock.sleep_until(clock.now() + Duration::from_secs(3600)).await;
+        });
+        assert!(begun.elapsed() < Duration::from_secs(60));
+    }
 }
