@@ -5,6 +5,7 @@
 //! taskset -c 1 target/release/speed            # one core: repeats within some per cent
 //! target/release/speed A B64 F                 # some of them
 //! target/release/speed A rmi                   # without bare tokio
+//! SPEED_TIMER=1 target/release/speed A         # with a timer in each program's runtime
 //! ```
 //!
 //! A: `add`, one call in flight. B64, B1024: the same with so many. C: a record, 64 in flight. D1, D64: echo of 1 MiB
@@ -33,6 +34,10 @@ const ALL: [&str; 12] = ["A", "B64", "B1024", "C", "D1", "D64", "E", "F", "H", "
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if std::env::var_os("SPEED_TIMER").is_some() {
+        // Both ends: the server inherits it.
+        tokio::spawn(tokio::time::sleep(Duration::from_secs(3600)));
+    }
     match arguments.first().map(String::as_str) {
         Some("--serve") => return serve(arguments.get(1).is_some_and(|system| system == "raw")).await,
         Some("--help") => {
