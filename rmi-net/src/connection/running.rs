@@ -189,22 +189,17 @@ impl Run {
 /// Written out because there is one for each call that waits: the compiler would keep what each of the ways of running
 /// needs side by side, two KiB of it.
 pub(super) struct RunTask {
-    step: Step,
+    /// The method, which is dropped before its permit.
+    begun: Option<(Begun, Run)>,
     turn: Option<Turn>,
-    /// `None` once the call has been answered, or is run by the step.
-    run: Option<Run>,
-}
-
-enum Step {
-    Begun(Begun),
-    Boxed(Pin<Box<dyn Future<Output = ()> + Send>>),
-    Over,
+    /// The same once it runs on a pool.
+    elsewhere: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl RunTask {
     /// Runs what was begun, when its turn has come.
     pub(super) fn new(run: Run, begun: Begun, turn: Option<Turn>) -> Self {
-        Self { step: Step::Begun(begun), turn, run: Some(run) }
+        Self { begun: Some((begun, run)), turn, elsewhere: None }
     }
 }
 
@@ -213,36 +208,32 @@ impl Future for RunTask {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        if let (Some(turn), Some(run)) = (&mut this.turn, &mut this.run) {
-            run.turn = ready!(turn.as_mut().poll(context));
-            this.turn = None;
-        }
-        if let (Step::Begun(Begun::Task(task)), Some(run)) = (&mut this.step, &this.run)
-            && let Some(response) = ready!(run.poll_task(task, context))
-        {
-            if let Response::Exception(exception) = &response
-                && mutant::is(Mutant::PanicNotCaught)
-                && exception.kind == Kind::Panicked
-            {
-                panic!("not caught")
+        if let Some((begun, run)) = &mut this.begun {
+            if let Some(turn) = &mut this.turn {
+                run.turn = ready!(turn.as_mut().poll(context));
+                this.turn = None;
             }
-            this.step = Step::Begun(Begun::Done(response));
-        }
-        if let Some(run) = this.run.take() {
-            this.step = match std::mem::replace(&mut this.step, Step::Over) {
-                Step::Begun(Begun::Done(response)) => {
-                    run.answer(response);
-                    return Poll::Ready(());
+            if let Begun::Task(task) = begun
+                && let Some(response) = ready!(run.poll_task(task, context))
+            {
+                if let Response::Exception(exception) = &response
+                    && mutant::is(Mutant::PanicNotCaught)
+                    && exception.kind == Kind::Panicked
+                {
+                    panic!("not caught")
                 }
-                Step::Begun(Begun::Task(task)) => Step::Boxed(Box::pin(run.run_polls_on_pool(task))),
-                Step::Begun(Begun::Closure(method)) => Step::Boxed(Box::pin(run.run_on_pool(method))),
-                // They have what is run.
-                step @ (Step::Boxed(_) | Step::Over) => step,
-            };
+                *begun = Begun::Done(response);
+            }
         }
-        match &mut this.step {
-            Step::Boxed(future) => future.as_mut().poll(context),
-            Step::Begun(_) | Step::Over => Poll::Ready(()),
+        match this.begun.take() {
+            Some((Begun::Done(response), run)) => run.answer(response),
+            Some((Begun::Task(task), run)) => this.elsewhere = Some(Box::pin(run.run_polls_on_pool(task))),
+            Some((Begun::Closure(method), run)) => this.elsewhere = Some(Box::pin(run.run_on_pool(method))),
+            None => {}
+        }
+        match &mut this.elsewhere {
+            Some(future) => future.as_mut().poll(context),
+            None => Poll::Ready(()),
         }
     }
 }
