@@ -89,3 +89,69 @@ impl Handover for Completion {
         });
     }
 }
+
+#[cfg(all(test, not(rmi_loom)))]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use rmi_core::exception::CallError;
+    use rmi_core::kind::Kind;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    struct Panics;
+
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("as told");
+        }
+    }
+
+    fn outcome() -> Outcome {
+        Err(CallError::new(Kind::Timeout, "late"))
+    }
+
+    fn poll(completion: &Completion, waker: &Waker) -> Poll<Outcome> {
+        completion.poll_outcome(&mut Context::from_waker(waker))
+    }
+
+    #[test]
+    fn an_outcome_is_given_out_once_and_wakes_who_polled_last() {
+        let (first, last) = (Arc::new(Count::default()), Arc::new(Count::default()));
+        let completion = Completion::new(Some(first.clone().into()));
+        assert!(poll(&completion, &last.clone().into()).is_pending());
+        completion.complete(outcome());
+        assert_eq!((first.0.load(Ordering::Relaxed), last.0.load(Ordering::Relaxed)), (0, 1));
+        assert!(poll(&completion, Waker::noop()).is_ready());
+        assert!(poll(&completion, Waker::noop()).is_pending());
+    }
+
+    #[test]
+    fn one_that_is_used_again_knows_nothing_of_the_call_before() {
+        let used = Completion::new(None);
+        used.complete(outcome());
+        assert!(poll(&used, Waker::noop()).is_ready());
+        let place = Arc::as_ptr(&used);
+        used.release();
+        let again = Completion::new(None);
+        assert_eq!(Arc::as_ptr(&again), place);
+        assert!(poll(&again, Waker::noop()).is_pending());
+    }
+
+    #[test]
+    fn a_waker_that_panics_takes_no_outcome_with_it() {
+        let completion = Completion::new(Some(Arc::new(Panics).into()));
+        completion.complete(outcome());
+        assert!(poll(&completion, Waker::noop()).is_ready());
+    }
+}
