@@ -46,6 +46,10 @@ async fn main() -> Result<(), Error> {
         }
         _ => {}
     }
+    let is_known = |argument: &&String| SYSTEMS.contains(&argument.as_str()) || ALL.contains(&argument.as_str());
+    if let Some(unknown) = arguments.iter().find(|argument| !is_known(argument)) {
+        return Err(format!("`{unknown}` is neither a workload nor a system: see --help").into());
+    }
     // Those that are named, or all if none is.
     let wanted = |all: &[&'static str]| {
         let named: Vec<_> =
