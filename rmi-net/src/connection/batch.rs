@@ -120,8 +120,8 @@ impl Batch {
         self.answered.len() >= MOST_ANSWERED
     }
 
-    /// Moves the answers and the credit to the queue, and looks up where those to calls of this side go. Whether room is free again that
-    /// was set aside; if it `goes_on`, room is set aside anew.
+    /// Moves the answers and the credit to the queue, and looks up where those to calls of this side go. Whether room is
+    /// free again that was set aside; if it `goes_on`, room is set aside anew.
     pub(super) fn settle(
         &mut self,
         state: &mut State,

@@ -9,13 +9,14 @@
 //! ```
 //!
 //! Who owns what: [`State`] has the frames that wait and the calls that wait for an answer, behind one lock, so that
-//! ids leave in their order. What a call waits for stands in its `Completion`, behind a lock of its own. `Io` has the socket's writing half and what is half written, behind another. The reader
-//! task has the reading half and messages that are being put together. The table of running methods is [`Serving`]'s.
+//! ids leave in their order. `Io` has the socket's writing half and what is half written, behind another. What a call
+//! waits for stands in its `Completion`, behind a lock of its own. The reader task has the reading half and messages
+//! that are being put together. The table of running methods is [`Serving`]'s.
 //!
 //! What must stay true: the reader awaits nothing but the socket and its turn. Nobody awaits under a lock, and no user
 //! code runs under one. A call ends exactly once: by its answer, its deadline, the end of the connection, or because its
-//! caller is gone. The lock of `Io` is taken before the lock of `State`, never after; under those of
-//! completions no other is taken.
+//! caller is gone. The lock of `Io` is taken before the lock of `State`, never after; under that of a
+//! completion no other is taken.
 
 mod accounts;
 mod answering;

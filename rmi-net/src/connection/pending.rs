@@ -4,7 +4,8 @@
 //! its low bits, is free. So a call is found with one look, a long call does not get in the way of later ones, and
 //! nothing is allocated for a call while the table has room.
 //!
-//! Invariants: an id stands in at most one place; a call leaves the table when it ends, or its caller is gone. The earliest deadline may be that of a call that has ended: then the keeper looks once in vain.
+//! Invariants: an id stands in at most one place; a call leaves the table when it ends, or its caller is gone. The
+//! earliest deadline may be that of a call that has ended: then the keeper looks once in vain.
 
 use std::sync::Arc;
 use std::time::Instant;
