@@ -25,9 +25,20 @@ const ROOM: usize = 32 << 10;
 /// Answers to calls of this side that are gathered at most.
 const MOST_ANSWERED: usize = 256;
 /// Time that methods may take in one batch. Those after that are tasks of their own.
-const MOST_TIME: Duration = Duration::from_micros(500);
+pub(super) const MOST_TIME: Duration = Duration::from_micros(500);
 /// Methods that are found without a look into the node's table.
 const MOST_KNOWN: usize = 8;
+
+/// When the reader lets go of what it has gathered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Settling {
+    /// There is enough of it for a write; it goes on.
+    Part,
+    /// Methods that wait for the answers that came are polled next, and nothing is written before.
+    Methods,
+    /// It has handled what it has read.
+    End,
+}
 
 /// See the module.
 #[derive(Default)]
@@ -112,6 +123,11 @@ impl Batch {
     /// Whether what was gathered for the peer is worth a write.
     pub(super) fn is_worth_a_write(&self) -> bool {
         self.n_answers >= MOST_ANSWERS || self.answers.len() >= WORTH_A_WRITE
+    }
+
+    /// Whether answers to calls of this side were gathered.
+    pub(super) fn has_answered(&self) -> bool {
+        !self.answered.is_empty()
     }
 
     /// Adds an answer to a call of this side. Whether it is time to settle.

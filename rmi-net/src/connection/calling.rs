@@ -20,10 +20,11 @@ use rmi_core::kind::{Class, Kind};
 use rmi_core::message::Request;
 use rmi_core::transport::{Link, Started, Ticket};
 
-use super::batch::Batch;
+use super::batch::{Batch, Settling};
 use super::completion::Completion;
 use super::pending::{EndedCall, PendingCall, Progress};
 use super::row::Place;
+use super::writer::Write;
 use super::{Connection, HeldCancel, State};
 use crate::mutant::{self, Mutant};
 use crate::sync::atomic::Ordering;
@@ -202,13 +203,14 @@ impl Connection {
     }
 
     /// What the reader has gathered goes its way: answers of methods are written, answers to calls go to their callers.
-    /// Whether all of those calls were ever made. `is_last`: the reader has handled what it has read.
-    pub(super) fn settle(&self, batch: &mut Batch, is_last: bool) -> bool {
+    /// Whether all of those calls were ever made.
+    pub(super) fn settle(&self, batch: &mut Batch, settling: Settling) -> bool {
+        let goes_on = settling != Settling::End;
         let (mut were_made, mut n_ended, mut made_room) = (true, 0, false);
         let (write, is_winding_down) = {
             let mut state = lock(&self.state);
-            state.is_reading = !is_last;
-            let was_set_aside = batch.settle(&mut state, !is_last, |state, id| {
+            state.is_reading = goes_on;
+            let was_set_aside = batch.settle(&mut state, goes_on, |state, id| {
                 were_made &= id <= state.pending.last_id();
                 // The answer came before all parts of the request were taken: the rest is of no use.
                 if state.pending.get_mut(id).is_some_and(|call| call.progress == Progress::InParts) {
@@ -230,7 +232,8 @@ impl Connection {
             });
             // Who found no room because of what was set aside has to look again.
             made_room |= was_set_aside;
-            (state.next_write(true), state.said_goaway.is_some())
+            let write = if settling == Settling::Methods { Write::Nothing } else { state.next_write(true) };
+            (write, state.said_goaway.is_some())
         };
         batch.complete();
         self.write(write);

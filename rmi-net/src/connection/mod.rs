@@ -25,6 +25,7 @@ mod batch;
 mod calling;
 mod completion;
 mod handshake;
+mod inline;
 mod keeper;
 #[cfg(all(test, rmi_loom))]
 mod loom_tests;

@@ -3,7 +3,10 @@
 //! It reads what is there, handles every whole frame of it, and awaits nothing but the socket and its turn. Its buffer
 //! grows with the traffic and is small on an idle connection. What comes in parts goes to its [`Assembly`].
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -18,7 +21,8 @@ use rmi_core::scan::{ScanError, Scanner};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::assembly::{Assembly, Whole};
-use super::batch::Batch;
+use super::batch::{Batch, Settling};
+use super::inline::Inline;
 use super::serving::Turn;
 use super::{Connection, Ended, Halves, NO_FRAME};
 use crate::budget::{Bucket, Patience};
@@ -49,6 +53,8 @@ struct Reader {
     last_request: u64,
     last_accepted: u64,
     batch: Batch,
+    /// Methods that wait and that are polled here.
+    inline: Inline,
     /// A call or an answer was among what came in this turn.
     has_calls: bool,
 }
@@ -88,6 +94,7 @@ pub(super) async fn run(connection: Arc<Connection>, halves: Halves) {
         last_request: 0,
         last_accepted: u64::MAX,
         batch: Batch::default(),
+        inline: Inline::default(),
         has_calls: false,
     };
     let mut want = LEAST_READ;
@@ -108,10 +115,16 @@ pub(super) async fn run(connection: Arc<Connection>, halves: Halves) {
         }
         #[cfg(mutants)]
         connection.await_room_in_the_queue().await;
-        match this.read(&mut reader, &mut buffer, &mut want).await {
-            Ok(0) => return this.at_end(),
-            Ok(n) => n_in_turn += n,
-            Err(error) => return connection.end(Ended::io(error)),
+        match this.read_or_woken(&mut reader, &mut buffer, &mut want).await {
+            None => {
+                // Methods that wake themselves let others have their turn too.
+                tokio::task::coop::consume_budget().await;
+                n_in_turn += 64;
+                continue;
+            }
+            Some(Ok(0)) => return this.at_end(),
+            Some(Ok(n)) => n_in_turn += n,
+            Some(Err(error)) => return connection.end(Ended::io(error)),
         }
         let now = connection.age_ms();
         let heard_at = connection.heard_at.swap(now, Ordering::Relaxed);
@@ -175,31 +188,49 @@ fn peek_turn(connection: &Connection, flags: u8, first: &[u8]) -> Option<Turn> {
     connection.serving.turn(&method)
 }
 
+/// Reads what is there: the rest of a part straight to its message, all else to `buffer`, for which `want` bytes are
+/// asked.
+async fn read(
+    assembly: &mut Assembly,
+    reader: &mut (dyn AsyncRead + Send + Unpin),
+    buffer: &mut BytesMut,
+    want: &mut usize,
+) -> std::io::Result<usize> {
+    if let Some(mut target) = assembly.target() {
+        let n = reader.read_buf(&mut target).await?;
+        assembly.filled(n, buffer);
+        return Ok(n);
+    }
+    if buffer.is_empty() && buffer.capacity() > MOST_READ {
+        *buffer = BytesMut::new();
+    }
+    buffer.reserve((*want).max(frame_len(buffer).saturating_sub(buffer.len())));
+    let n = reader.read_buf(buffer).await?;
+    if n >= *want {
+        *want = (*want * 2).min(MOST_READ);
+    } else if n < *want / 4 {
+        *want = (*want / 2).max(LEAST_READ);
+    }
+    Ok(n)
+}
+
 impl Reader {
-    /// Reads what is there: the rest of a part straight to its message, all else to `buffer`, for which `want` bytes are
-    /// asked.
-    async fn read(
+    /// Reads what is there. `None` if a method that waits here was woken first.
+    async fn read_or_woken(
         &mut self,
         reader: &mut (dyn AsyncRead + Send + Unpin),
         buffer: &mut BytesMut,
         want: &mut usize,
-    ) -> std::io::Result<usize> {
-        if let Some(mut target) = self.assembly.target() {
-            let n = reader.read_buf(&mut target).await?;
-            self.assembly.filled(n, buffer);
-            return Ok(n);
-        }
-        if buffer.is_empty() && buffer.capacity() > MOST_READ {
-            *buffer = BytesMut::new();
-        }
-        buffer.reserve((*want).max(frame_len(buffer).saturating_sub(buffer.len())));
-        let n = reader.read_buf(buffer).await?;
-        if n >= *want {
-            *want = (*want * 2).min(MOST_READ);
-        } else if n < *want / 4 {
-            *want = (*want / 2).max(LEAST_READ);
-        }
-        Ok(n)
+    ) -> Option<std::io::Result<usize>> {
+        let Self { assembly, inline, .. } = self;
+        let mut read = pin!(read(assembly, reader, buffer, want));
+        poll_fn(|context| {
+            if let Poll::Ready(read) = read.as_mut().poll(context) {
+                return Poll::Ready(Some(read));
+            }
+            inline.poll_woken(context).map(|()| None)
+        })
+        .await
     }
 
     /// Handles every whole frame, and notes since when the one behind them has been coming.
@@ -207,7 +238,7 @@ impl Reader {
         self.begin(buffer);
         let handled = self.frames(buffer);
         // Also what came before something that ends the connection.
-        let settled = self.settle(true);
+        let settled = self.poll_inline().and(self.settle(Settling::End));
         let has_passed_one = handled?;
         settled?;
         let since = &self.connection.frame_since;
@@ -229,7 +260,7 @@ impl Reader {
             self.last_accepted = state.last_accepted;
             state.last_request = state.last_request.max(last_request);
             state.is_reading = true;
-            self.batch.begin(&mut state, last_request > 0);
+            self.batch.begin(&mut state, last_request > 0 || !self.inline.is_empty());
             std::mem::take(&mut state.dropped)
         };
         for key in dropped {
@@ -267,9 +298,20 @@ impl Reader {
 
     /// Lets go of what was gathered; more may follow, unless it is the last time. Answers of methods that ran here, pongs
     /// and credit leave together.
-    fn settle(&mut self, is_last: bool) -> Result<(), Fatal> {
+    fn settle(&mut self, settling: Settling) -> Result<(), Fatal> {
         self.batch.credit = self.assembly.take_due_credit();
-        if self.connection.settle(&mut self.batch, is_last) { Ok(()) } else { Err(NEVER_MADE) }
+        if self.connection.settle(&mut self.batch, settling) { Ok(()) } else { Err(NEVER_MADE) }
+    }
+
+    /// Polls the methods that wait here and were woken, also by answers that have come.
+    fn poll_inline(&mut self) -> Result<(), Fatal> {
+        if self.inline.is_empty() {
+            return Ok(());
+        }
+        let settled = if self.batch.has_answered() { self.settle(Settling::Methods) } else { Ok(()) };
+        self.inline.begin_round();
+        self.inline.poll(&self.connection, &mut self.batch);
+        settled
     }
 
     fn frame(&mut self, header: FrameHeader, payload: &[u8]) -> Result<(), Fatal> {
@@ -304,7 +346,7 @@ impl Reader {
             frame_type::GOAWAY => {
                 let goaway = GoAway::decode(payload)?;
                 // Answers that came before it count.
-                self.settle(false)?;
+                self.settle(Settling::Part)?;
                 self.connection.went_away(&goaway);
                 Ok(())
             }
@@ -376,8 +418,8 @@ impl Reader {
         came_at: Option<Instant>,
     ) -> Result<(), Fatal> {
         let message = message.unwrap_or(Message::Borrowed(&[]));
-        match self.connection.on_request(id, message, turn, came_at, &mut self.batch) {
-            Ok(()) if self.batch.is_worth_a_write() => self.settle(false),
+        match self.connection.on_request(id, message, turn, came_at, &mut self.batch, &mut self.inline) {
+            Ok(()) if self.batch.is_worth_a_write() => self.settle(Settling::Part),
             Ok(()) => Ok(()),
             Err(_) => self.bear(|patience| &mut patience.bad_requests, "too many requests that cannot be read"),
         }
@@ -389,7 +431,7 @@ impl Reader {
         }
         if header.has(frame_flag::MORE) {
             // Its call may have an answer among those that were gathered.
-            self.settle(false)?;
+            self.settle(Settling::Part)?;
             return self.open(header, payload, true);
         }
         self.take_response(header, whole(payload, header.has(frame_flag::ATTACHMENTS)))
@@ -403,7 +445,7 @@ impl Reader {
             Response::exception(Exception::new(Kind::ResponseDecode, format!("the answer cannot be read: {error}")))
         });
         if self.batch.answered(header.id, response) {
-            self.settle(false)?;
+            self.settle(Settling::Part)?;
         }
         if is_readable {
             return Ok(());

@@ -154,6 +154,13 @@ impl Run {
         }
     }
 
+    /// Answers a call that stands in the table of those that can be stopped, and was polled by the reader.
+    pub(super) fn answer_inline(mut self, response: Response, batch: &mut Batch, now: impl FnOnce() -> Instant) {
+        if self.permit.leave_table() {
+            self.answer_here(response, batch, now);
+        }
+    }
+
     /// Answers a call that has ended where it was read.
     pub(super) fn answer_here(self, response: Response, batch: &mut Batch, now: impl FnOnce() -> Instant) {
         self.log(&response);

@@ -31,6 +31,7 @@ use tracing::Instrument;
 
 use super::Connection;
 use super::batch::Batch;
+use super::inline::{Inline, Signal};
 use super::running::{Run, RunTask};
 use crate::budget::{PeerBudget, too_many_calls};
 use crate::host::{BYTES_PER_VALUE, Host, Method};
@@ -85,8 +86,24 @@ pub(super) struct Running {
     no_cancel: bool,
     one_way: bool,
     cancellation: Option<Cancellation>,
-    task: Option<AbortHandle>,
+    stop: Option<Stop>,
     pub(super) full_name: Arc<str>,
+}
+
+/// How to drop the method of a call.
+#[derive(Debug)]
+enum Stop {
+    Task(AbortHandle),
+    Inline(Arc<Signal>),
+}
+
+impl Stop {
+    fn stop(self) {
+        match self {
+            Self::Task(task) => task.abort(),
+            Self::Inline(signal) => signal.stop(),
+        }
+    }
 }
 
 /// The permit of a call that runs.
@@ -228,8 +245,8 @@ impl Running {
         if let Some(cancellation) = self.cancellation {
             cancellation.cancel();
         }
-        if let Some(task) = self.task {
-            task.abort();
+        if let Some(stop) = self.stop {
+            stop.stop();
         }
     }
 }
@@ -246,6 +263,7 @@ impl Connection {
         turn: Option<Turn>,
         came_at: Option<Instant>,
         batch: &mut Batch,
+        inline: &mut Inline,
     ) -> Result<(), ScanError> {
         let incoming = match IncomingRequest::decode(message.body()) {
             Ok(incoming) => incoming,
@@ -255,7 +273,7 @@ impl Connection {
                 return Err(error);
             }
         };
-        if let Err(rejection) = self.try_request(id, &incoming, &message, turn, came_at, batch) {
+        if let Err(rejection) = self.try_request(id, &incoming, &message, turn, came_at, batch, inline) {
             self.reject(id, incoming.method, incoming.is_one_way(), rejection);
         }
         Ok(())
@@ -269,6 +287,7 @@ impl Connection {
         turn: Option<Turn>,
         came_at: Option<Instant>,
         batch: &mut Batch,
+        inline: &mut Inline,
     ) -> Result<(), Rejection> {
         let n_values = incoming.n_values + message.attachments().len();
         let permit = self.permit(id, message.len() + n_values * BYTES_PER_VALUE)?;
@@ -313,7 +332,7 @@ impl Connection {
                     run.run_owned(body, attachments).await;
                 };
                 let task = self.runtime.spawn(method.instrument(span));
-                self.serving.set_task(id, task.abort_handle());
+                self.serving.set_stop(id, Stop::Task(task.abort_handle()));
             }
             return Ok(());
         }
@@ -333,13 +352,28 @@ impl Connection {
             (Begun::Done(response), _) => run.answer_here(response, batch, || self.clock.now()),
             (begun, turn) => {
                 if self.enter_table(&mut run) {
-                    batch.forget_time();
-                    let task = self.runtime.spawn(RunTask::new(run, begun, turn).instrument(span));
-                    self.serving.set_task(id, task.abort_handle());
+                    match begun {
+                        // A method that is not cancelled outlives the reader.
+                        Begun::Task(task) if polls && !run.no_cancel => {
+                            let signal = inline.insert(run, task, span);
+                            self.serving.set_stop(id, Stop::Inline(signal));
+                        }
+                        begun => {
+                            batch.forget_time();
+                            self.run_as_task(run, begun, turn, span);
+                        }
+                    }
                 }
             }
         }
         Ok(())
+    }
+
+    /// Has a call that stands in the table go on as a task of its own.
+    pub(super) fn run_as_task(self: &Arc<Self>, run: Run, begun: Begun, turn: Option<Turn>, span: tracing::Span) {
+        let id = run.permit.id;
+        let task = self.runtime.spawn(RunTask::new(run, begun, turn).instrument(span));
+        self.serving.set_stop(id, Stop::Task(task.abort_handle()));
     }
 
     /// Puts a call into the table of those that can be stopped. If all have been stopped, it is told so.
@@ -361,7 +395,7 @@ impl Connection {
                     no_cancel: run.no_cancel,
                     one_way: run.one_way,
                     cancellation: scope.cancellation().cloned(),
-                    task: None,
+                    stop: None,
                     full_name: Arc::clone(full_name),
                 };
                 calls.by_id.insert(run.permit.id, running);
@@ -424,11 +458,11 @@ impl Connection {
 
 impl Serving {
     /// Remembers how to stop a call, unless it has ended by now.
-    fn set_task(&self, id: u64, task: AbortHandle) {
+    fn set_stop(&self, id: u64, stop: Stop) {
         match lock(&self.calls).by_id.get_mut(&id) {
-            Some(call) => call.task = Some(task),
+            Some(call) => call.stop = Some(stop),
             // Cancelled between its start and now, or done.
-            None => task.abort(),
+            None => stop.stop(),
         }
     }
 }
