@@ -21,6 +21,8 @@ use crate::host::{Host, Method};
 
 /// Answers to the peer that are gathered at most, and their bytes.
 const MOST_ANSWERS: usize = 64;
+/// The same where calls go both ways. Each end then waits for the other again and again, so it gets its answers early.
+const MOST_ANSWERS_BOTH_WAYS: usize = 16;
 const ROOM: usize = 32 << 10;
 /// Answers to calls of this side that are gathered at most.
 const MOST_ANSWERED: usize = 256;
@@ -45,6 +47,8 @@ pub(super) enum Settling {
 pub(super) struct Batch {
     answers: BytesMut,
     n_answers: usize,
+    /// So many of them are worth a write.
+    most_answers: usize,
     /// Whether there is room for answers in the queue.
     has_room: bool,
     /// With where they go, once that was looked up.
@@ -64,6 +68,7 @@ impl Batch {
     /// Begins; if there are requests, with room for their answers in the queue, if it has any.
     pub(super) fn begin(&mut self, state: &mut State, has_requests: bool) {
         self.has_room = has_requests && state.outgoing.set_aside(MOST_ANSWERS, ROOM);
+        self.most_answers = if state.pending.len() > 0 { MOST_ANSWERS_BOTH_WAYS } else { MOST_ANSWERS };
         self.now = None;
         self.spent = Duration::ZERO;
     }
@@ -122,7 +127,7 @@ impl Batch {
 
     /// Whether what was gathered for the peer is worth a write.
     pub(super) fn is_worth_a_write(&self) -> bool {
-        self.n_answers >= MOST_ANSWERS || self.answers.len() >= WORTH_A_WRITE
+        self.n_answers >= self.most_answers || self.answers.len() >= WORTH_A_WRITE
     }
 
     /// Whether answers to calls of this side were gathered.

@@ -24,6 +24,7 @@ use super::assembly::{Assembly, Whole};
 use super::batch::{Batch, Settling};
 use super::inline::Inline;
 use super::serving::Turn;
+use super::writer::Gathering;
 use super::{Connection, Ended, Halves, NO_FRAME};
 use crate::budget::{Bucket, Patience};
 use crate::limits::{DEAD_AFTER, LINGER, PING_AFTER};
@@ -235,10 +236,13 @@ impl Reader {
 
     /// Handles every whole frame, and notes since when the one behind them has been coming.
     fn handle(&mut self, buffer: &mut BytesMut) -> Result<(), Fatal> {
+        let gathering = Gathering::begin(&self.connection);
         self.begin(buffer);
         let handled = self.frames(buffer);
         // Also what came before something that ends the connection.
-        let settled = self.poll_inline().and(self.settle(Settling::End));
+        let settled = self.poll_inline();
+        drop(gathering);
+        let settled = settled.and(self.settle(Settling::End));
         let has_passed_one = handled?;
         settled?;
         let since = &self.connection.frame_since;
