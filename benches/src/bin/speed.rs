@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A: `add`, one call in flight. B64, B1024: the same with so many. C: a record, 64 in flight. D1, D64: echo of 1 MiB
-//! and 64 MiB. E: memory of an idle connection. F: `add` beside echoes of 16 MiB. H: methods that call back. I: methods
+//! and 64 MiB. E: 500 connections with one `add` in flight each. Eidle: memory of an idle connection. F: `add` beside echoes of 16 MiB. H: methods that call back. I: methods
 //! that compute for 1 ms, 64 in flight, and `add` beside them.
 //!
 //! CPU is that of both processes. The comparison with other systems is `benches/comparisons`.
@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use rmi::{Blob, Peer};
+use rmi::{Blob, Node, Peer};
 use rmi_benches::process::{cpu_ns, memory_kib};
 use rmi_benches::raw;
 use rmi_benches::service::{BenchStub, Record, client, server};
@@ -29,7 +29,7 @@ use tokio::net::{TcpListener, TcpStream};
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
 const SYSTEMS: [&str; 2] = ["raw", "rmi"];
-const ALL: [&str; 12] = ["A", "B64", "B1024", "C", "D1", "D64", "E", "F", "H", "I", "I-cpu", "I-alone"];
+const ALL: [&str; 13] = ["A", "B64", "B1024", "C", "D1", "D64", "E", "Eidle", "F", "H", "I", "I-cpu", "I-alone"];
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
@@ -159,6 +159,19 @@ impl Meter {
 }
 
 async fn run_raw(name: &'static str, address: &str, server: u32) -> Result<Option<String>, Error> {
+    if name == "E" {
+        let mut streams = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            streams.push(Arc::new(tokio::sync::Mutex::new(stream)));
+        }
+        let each = |stream: &Arc<tokio::sync::Mutex<TcpStream>>, n_calls| {
+            let stream = Arc::clone(stream);
+            async move { Ok(raw::calls(&mut *stream.lock().await, &[1; raw::ADD], n_calls, 1).await?) }
+        };
+        return Ok(Some(Meter::run(server, 5000, |n_calls| on_all(&streams, n_calls, each)).await?.calls()));
+    }
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let (len, in_flight) = match name {
@@ -183,8 +196,25 @@ async fn run_raw(name: &'static str, address: &str, server: u32) -> Result<Optio
 }
 
 async fn run_rmi(name: &'static str, address: &str, server: u32) -> Result<String, Error> {
-    if name == "E" {
-        return idle(address, server).await;
+    match name {
+        "Eidle" => return idle(address, server).await,
+        "E" => {
+            let mut clients = Vec::new();
+            for n in 0..CONNECTIONS {
+                clients.push(client(&format!("client-{n}"), address).await);
+            }
+            let each = |(_, peer): &(Node, Peer), n_calls| {
+                let stub = BenchStub::new(peer);
+                async move {
+                    for _ in 0..n_calls {
+                        stub.add(1, 2).await?;
+                    }
+                    Ok(())
+                }
+            };
+            return Ok(Meter::run(server, 5000, |n_calls| on_all(&clients, n_calls, each)).await?.calls());
+        }
+        _ => {}
     }
     let (_node, peer) = client("client", address).await;
     // The first calls find their way, and let the methods be known.
@@ -216,6 +246,20 @@ async fn run_rmi(name: &'static str, address: &str, server: u32) -> Result<Strin
         _ => heavy(&peer, 64, |stub| async move { Ok(stub.compute(1000).await?) }).await?,
     };
     Ok(calls)
+}
+
+/// So many calls in all, by a task for each connection.
+async fn on_all<T, F: Future<Output = Result<(), Error>> + Send + 'static>(
+    connections: &[T],
+    n_calls: usize,
+    each: impl Fn(&T, usize) -> F,
+) -> Result<(), Error> {
+    let n_each = n_calls / connections.len();
+    let tasks: Vec<_> = connections.iter().map(|connection| tokio::spawn(each(connection, n_each))).collect();
+    for task in tasks {
+        task.await??;
+    }
+    Ok(())
 }
 
 /// So many calls by so many tasks.
@@ -277,6 +321,8 @@ async fn blobs(peer: &Peer, server: u32, len: usize) -> Result<String, Error> {
 }
 
 /// What a server keeps for a connection that does nothing. Compared: 1,000 connections with 10.
+const CONNECTIONS: usize = 500;
+
 async fn idle(address: &str, server: u32) -> Result<String, Error> {
     let mut clients = Vec::new();
     let mut at = [(0, 0); 2];
