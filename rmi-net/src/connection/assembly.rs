@@ -262,6 +262,11 @@ impl Assembly {
         Some(open)
     }
 
+    /// A call or an answer has come that is not large.
+    pub(super) fn note_small(&mut self) {
+        self.window.note_small();
+    }
+
     /// The credit that is due to the peer.
     pub(super) fn take_due_credit(&mut self) -> Option<u64> {
         self.window.take_due(|| self.connection.clock.now())

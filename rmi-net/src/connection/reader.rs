@@ -325,11 +325,11 @@ impl Reader {
         }
         match header.frame_type {
             frame_type::REQUEST => {
-                self.has_calls = true;
+                self.note_call(header);
                 self.request(header, payload)
             }
             frame_type::RESPONSE => {
-                self.has_calls = true;
+                self.note_call(header);
                 self.response(header, payload)
             }
             frame_type::WINDOW => {
@@ -378,6 +378,14 @@ impl Reader {
             }
             unknown if unknown < 0x80 => Ok(()),
             unknown => Err(FrameError::UnknownType(unknown).into()),
+        }
+    }
+
+    /// A call or an answer has come, or its opening.
+    fn note_call(&mut self, header: FrameHeader) {
+        self.has_calls = true;
+        if !header.has(frame_flag::MORE) {
+            self.assembly.note_small();
         }
     }
 

@@ -7,7 +7,10 @@
 //! A round trip is the time from giving credit to the first part that could not have been sent without it. It says
 //! something about the window only if the peer seems to have waited for that credit, with a gap between parts; and on a
 //! short way a window is never too narrow. Parts that queue on the way leave no gap, and a peer that had nothing to send
-//! makes a round trip longer than the shortest: neither widens the window. It never narrows.
+//! makes a round trip longer than the shortest: neither widens the window.
+//!
+//! What is under way is what a small call has to wait behind. So while calls that are not large come beside the parts, on
+//! a way that was not found to be long, half of the window is in use, and credit is given in smaller portions.
 
 use std::time::{Duration, Instant};
 
@@ -15,6 +18,9 @@ use std::time::{Duration, Instant};
 const WIDEST: u64 = 16 << 20;
 /// A round trip up to this is one of a short way.
 const SHORT_WAY: Duration = Duration::from_millis(1);
+
+/// After a small call, credit is given so often before half a window is not enough any more: some milliseconds.
+const BESIDE: u32 = 64;
 
 /// See the module.
 #[derive(Debug)]
@@ -24,6 +30,8 @@ pub(super) struct Window {
     most: u64,
     /// Bytes that the peer may still send.
     credit: u64,
+    /// So many more times that credit is given, small calls are taken to come beside.
+    beside: u32,
     /// Bytes taken in, for which credit is due.
     taken: u64,
     /// Bytes of parts that are coming.
@@ -51,8 +59,18 @@ impl Window {
     pub(super) fn new(announced: usize, reassembly: usize) -> Self {
         let announced = announced as u64;
         let most = WIDEST.min(reassembly as u64 / 4).max(announced);
-        let (taken, coming, spent) = (0, 0, 0);
-        Self { announced, size: announced, most, credit: announced, taken, coming, spent, shortest: None, probe: None }
+        Self {
+            announced,
+            size: announced,
+            most,
+            credit: announced,
+            beside: 0,
+            taken: 0,
+            coming: 0,
+            spent: 0,
+            shortest: None,
+            probe: None,
+        }
     }
 
     /// A part of this length begins to come. Whether the peer had credit for it.
@@ -91,20 +109,31 @@ impl Window {
         self.coming -= len;
     }
 
-    /// The credit that is due to the peer, once it is half of the announced window.
+    /// A call or an answer that is not large has come.
+    pub(super) fn note_small(&mut self) {
+        self.beside = BESIDE;
+    }
+
+    /// The credit that is due to the peer, once it is half of the announced window, or an eighth if half of it is in use.
     pub(super) fn take_due(&mut self, now: impl FnOnce() -> Instant) -> Option<u64> {
-        if self.taken * 2 < self.announced {
+        let is_halved = self.beside > 0 && self.size == self.announced;
+        let (size, least) = match is_halved {
+            true => (self.announced / 2, self.announced / 8),
+            false => (self.size, self.announced / 2),
+        };
+        let due = size.saturating_sub(self.credit + self.coming);
+        if due < least {
             return None;
         }
+        self.beside = self.beside.saturating_sub(1);
         let (from, beyond) = (self.spent.saturating_sub(self.taken), self.spent + self.credit);
         if self.probe.is_none() {
             let now = now();
             self.probe = Some(Probe { at: now, from, beyond, last: now });
         }
         self.taken = 0;
-        let due = self.size.saturating_sub(self.credit + self.coming);
         self.credit += due;
-        (due > 0).then_some(due)
+        Some(due)
     }
 }
 
@@ -173,6 +202,48 @@ mod tests {
         assert_eq!(window.take_due(|| now), Some(256 * KIB));
         assert!(!window.spend(512 * KIB + 1, || now));
         assert!(window.spend(512 * KIB, || now));
+    }
+
+    #[test]
+    fn beside_small_calls_half_a_window_is_in_use_and_afterwards_all_of_it() {
+        let mut window = Window::new(512 << 10, 64 << 20);
+        let now = Instant::now();
+        let send = |window: &mut Window, n_parts: u64| {
+            for _ in 0..n_parts {
+                assert!(window.spend(PART, || now));
+                window.take(PART);
+                window.take_due(|| now);
+            }
+            window.credit
+        };
+        window.note_small();
+        // What was given before is not taken back.
+        assert_eq!(send(&mut window, 4), 256 * KIB);
+        for _ in 4..u64::from(BESIDE) {
+            assert_eq!(send(&mut window, 1), 256 * KIB);
+            window.note_small();
+        }
+        send(&mut window, u64::from(BESIDE));
+        assert!(send(&mut window, 8) > 256 * KIB);
+    }
+
+    #[test]
+    fn whatever_comes_beside_the_peer_is_never_left_without_credit() {
+        fastrand::seed(7);
+        for announced in [64 << 10, 512 << 10, 100_000] {
+            let mut window = Window::new(announced, 64 << 20);
+            let now = Instant::now();
+            for _ in 0..100_000 {
+                if fastrand::u32(..100) == 0 {
+                    window.note_small();
+                }
+                let len = window.credit.min(fastrand::u64(1..=PART));
+                assert!(window.spend(len, || now));
+                window.take(len);
+                window.take_due(|| now);
+                assert!(window.credit >= announced as u64 / 4, "{window:?}");
+            }
+        }
     }
 
     #[test]
