@@ -2,12 +2,11 @@
 //!
 //! As tasks of their own they would be taken up by whichever worker is idle, and meet at this connection's locks: waking
 //! that worker costs more than all of a method that calls its caller back. So what has begun here and waits stays here,
-//! as long as its polls are quick; the calls of a method that has shown to be slow go on as tasks.
+//! as long as its polls are quick and the reader has time for all of them. The others go on as tasks.
 //!
 //! [`Inline`] is the reader's, and so are the methods in it: they are dropped with it. What others have is a [`Signal`]
 //! for each call, to wake it or to stop it. Each signal stands in the queue at most once.
 
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -27,32 +26,34 @@ use crate::sync::{Mutex, lock};
 /// Room for so many is kept when none waits.
 const MOST_KEPT: usize = 64;
 
-/// The methods that wait with the reader.
+/// The methods that wait with the reader. Takes no memory before there is one.
 #[derive(Default)]
-pub(super) struct Inline {
-    calls: Vec<Option<Box<InlineCall>>>,
+pub(super) struct Inline(Option<Box<Calls>>);
+
+#[derive(Default)]
+struct Calls {
+    by_key: Vec<Option<Box<Call>>>,
     free: Vec<usize>,
     queue: Arc<Queue>,
-    /// Whose turn it is in this round.
-    turn: VecDeque<usize>,
+    /// Those that were woken before this round.
+    round: Vec<usize>,
 }
 
 /// One of them. The method is dropped before its permit.
-struct InlineCall {
+struct Call {
     task: Instrumented<MethodTask>,
     run: Run,
     signal: Arc<Signal>,
     waker: Waker,
 }
 
-/// The calls that were woken.
+/// The calls that were woken, and the reader if it waits for them.
 #[derive(Debug, Default)]
-struct Queue(Mutex<Woken>);
+pub(super) struct Queue(Mutex<Woken>);
 
 #[derive(Debug, Default)]
 struct Woken {
     keys: Vec<usize>,
-    /// The reader, if it waits for them.
     reader: Option<Waker>,
 }
 
@@ -66,63 +67,10 @@ pub(super) struct Signal {
     is_stopped: AtomicBool,
 }
 
-impl Signal {
-    /// Has the method dropped.
-    pub(super) fn stop(self: Arc<Self>) {
-        self.is_stopped.store(true, Ordering::Release);
-        self.wake();
-    }
-}
-
-impl Wake for Signal {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        if self.is_woken.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let reader = {
-            let mut woken = lock(&self.queue.0);
-            woken.keys.push(self.key);
-            woken.reader.take()
-        };
-        if let Some(reader) = reader {
-            reader.wake();
-        }
-    }
-}
-
-impl Inline {
-    /// Whether no method waits here.
-    pub(super) fn is_empty(&self) -> bool {
-        self.calls.len() == self.free.len()
-    }
-
-    /// Takes a call in that was begun, and has it polled in this round. Gives back how to stop it.
-    pub(super) fn insert(&mut self, run: Run, task: MethodTask, span: tracing::Span) -> Arc<Signal> {
-        let key = self.free.pop().unwrap_or_else(|| {
-            self.calls.push(None);
-            self.calls.len() - 1
-        });
-        let (is_woken, is_stopped) = (AtomicBool::new(true), AtomicBool::new(false));
-        let signal = Arc::new(Signal { queue: Arc::clone(&self.queue), key, is_woken, is_stopped });
-        let waker = Waker::from(Arc::clone(&signal));
-        self.calls[key] = Some(Box::new(InlineCall { task: task.instrument(span), run, signal: Arc::clone(&signal), waker }));
-        self.turn.push_back(key);
-        signal
-    }
-
+impl Queue {
     /// Whether a call has been woken; else the task with this context is woken when one is.
-    pub(super) fn poll_woken(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if self.is_empty() {
-            return Poll::Pending;
-        }
-        if !self.turn.is_empty() {
-            return Poll::Ready(());
-        }
-        let mut woken = lock(&self.queue.0);
+    pub(super) fn poll_woken(&self, context: &mut Context<'_>) -> Poll<()> {
+        let mut woken = lock(&self.0);
         if !woken.keys.is_empty() {
             return Poll::Ready(());
         }
@@ -132,60 +80,143 @@ impl Inline {
         Poll::Pending
     }
 
-    /// Begins a round: those that are woken from now on have their turn in the next one.
-    pub(super) fn begin_round(&mut self) {
-        let mut woken = lock(&self.queue.0);
-        // Who handles what has come need not be woken.
+    /// Moves those that were woken to the end of `round`. Who does it need not be woken meanwhile.
+    pub(super) fn take(&self, round: &mut Vec<usize>) {
+        let mut woken = lock(&self.0);
         woken.reader = None;
-        self.turn.extend(woken.keys.drain(..));
+        round.append(&mut woken.keys);
     }
 
-    /// Polls the calls of this round, while there is time: their answers are gathered.
-    pub(super) fn poll(&mut self, connection: &Arc<Connection>, batch: &mut Batch) {
-        let clock = &connection.clock;
+    fn add(&self, key: usize) {
+        let reader = {
+            let mut woken = lock(&self.0);
+            woken.keys.push(key);
+            woken.reader.take()
+        };
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+}
+
+impl Signal {
+    /// One that is not woken yet.
+    pub(super) fn new(queue: Arc<Queue>, key: usize) -> Arc<Self> {
+        Arc::new(Self { queue, key, is_woken: AtomicBool::new(false), is_stopped: AtomicBool::new(false) })
+    }
+
+    /// Has the method dropped.
+    pub(super) fn stop(self: Arc<Self>) {
+        self.is_stopped.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// It has its turn: from now on it can be woken again. Whether the method is to be dropped.
+    pub(super) fn take(&self) -> bool {
+        self.is_woken.swap(false, Ordering::AcqRel);
+        self.is_stopped.load(Ordering::Acquire)
+    }
+}
+
+impl Wake for Signal {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.is_woken.swap(true, Ordering::AcqRel) {
+            self.queue.add(self.key);
+        }
+    }
+}
+
+impl Inline {
+    /// Whether no method waits here.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.as_ref().is_none_or(|calls| calls.is_empty())
+    }
+
+    /// Takes a call in that was begun, and has it polled in the next round. Gives back how to stop it.
+    pub(super) fn insert(&mut self, run: Run, task: MethodTask, span: tracing::Span) -> Arc<Signal> {
+        self.0.get_or_insert_default().insert(run, task.instrument(span))
+    }
+
+    /// Whether a call has been woken; else the task with this context is woken when one is.
+    pub(super) fn poll_woken(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        match &self.0 {
+            Some(calls) if !calls.is_empty() => calls.queue.poll_woken(context),
+            _ => Poll::Pending,
+        }
+    }
+
+    /// Polls the calls that were woken: their answers are gathered. Those that are woken from now on have their turn in
+    /// the next round.
+    pub(super) fn poll_round(&mut self, connection: &Arc<Connection>, batch: &mut Batch) {
+        if let Some(calls) = &mut self.0 {
+            calls.poll_round(connection, batch);
+        }
+    }
+}
+
+impl Calls {
+    fn is_empty(&self) -> bool {
+        self.by_key.len() == self.free.len()
+    }
+
+    fn insert(&mut self, run: Run, task: Instrumented<MethodTask>) -> Arc<Signal> {
+        let key = self.free.pop().unwrap_or(self.by_key.len());
+        let signal = Signal::new(Arc::clone(&self.queue), key);
+        let waker = Waker::from(Arc::clone(&signal));
+        let call = Some(Box::new(Call { task, run, signal: Arc::clone(&signal), waker }));
+        match self.by_key.get_mut(key) {
+            Some(place) => *place = call,
+            None => self.by_key.push(call),
+        }
+        signal.wake_by_ref();
+        signal
+    }
+
+    fn poll_round(&mut self, connection: &Arc<Connection>, batch: &mut Batch) {
+        let mut round = std::mem::take(&mut self.round);
+        self.queue.take(&mut round);
         let mut spent = Duration::ZERO;
-        while spent < MOST_TIME
-            && let Some(key) = self.turn.pop_front()
-        {
+        for key in round.drain(..) {
             // One that has ended may be woken, and then wakes in vain who has its place now.
-            let Some(Some(call)) = self.calls.get_mut(key) else { continue };
-            call.signal.is_woken.swap(false, Ordering::AcqRel);
-            if call.signal.is_stopped.load(Ordering::Acquire) {
+            let Some(Some(call)) = self.by_key.get_mut(key) else { continue };
+            let pace = &call.run.method.pace;
+            if call.signal.take() {
                 batch.forget_time();
                 self.remove(key);
-                continue;
-            }
-            let pace = &call.run.method.pace;
-            if pace.place() != Place::Reader {
+            } else if spent < MOST_TIME && pace.place() == Place::Reader {
+                let now = || connection.clock.now();
+                let began = batch.now(now);
+                let polled = Pin::new(&mut call.task).poll(&mut Context::from_waker(&call.waker));
+                let took = batch.took(began, now());
+                pace.polled(Place::Reader, took);
+                spent += took;
+                if let Poll::Ready(response) = polled
+                    && let Some(call) = self.remove(key)
+                {
+                    call.run.answer_inline(response, batch, now);
+                    if batch.is_worth_a_write() {
+                        connection.settle(batch, Settling::Part);
+                    }
+                }
+            } else if let Some(call) = self.remove(key) {
                 batch.forget_time();
-                if let Some(call) = self.remove(key) {
-                    let InlineCall { task, run, .. } = *call;
-                    let span = task.span().clone();
-                    connection.run_as_task(run, Begun::Task(task.into_inner()), None, span);
-                }
-                continue;
-            }
-            let began = batch.now(|| clock.now());
-            let polled = Pin::new(&mut call.task).poll(&mut Context::from_waker(&call.waker));
-            let took = batch.took(began, clock.now());
-            call.run.method.pace.polled(Place::Reader, took);
-            spent += took;
-            if let Poll::Ready(response) = polled
-                && let Some(call) = self.remove(key)
-            {
-                call.run.answer_inline(response, batch, || clock.now());
-                if batch.is_worth_a_write() {
-                    connection.settle(batch, Settling::Part);
-                }
+                let Call { task, run, .. } = *call;
+                let span = task.span().clone();
+                connection.run_as_task(run, Begun::Task(task.into_inner()), None, span);
             }
         }
-        if self.is_empty() && self.calls.capacity() > MOST_KEPT {
-            (self.calls, self.free) = Default::default();
+        self.round = round;
+        if self.is_empty() && self.by_key.capacity() > MOST_KEPT {
+            (self.by_key, self.free, self.round) = Default::default();
         }
     }
 
-    fn remove(&mut self, key: usize) -> Option<Box<InlineCall>> {
-        let call = self.calls.get_mut(key)?.take()?;
+    fn remove(&mut self, key: usize) -> Option<Box<Call>> {
+        let call = self.by_key.get_mut(key)?.take()?;
         self.free.push(key);
         Some(call)
     }

@@ -7,7 +7,6 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
 use rmi_core::exception::Exception;
@@ -23,7 +22,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use super::assembly::{Assembly, Whole};
 use super::batch::{Batch, Settling};
 use super::inline::Inline;
-use super::serving::Turn;
+use super::serving::{Opened, Turn};
 use super::writer::Gathering;
 use super::{Connection, Ended, Halves, NO_FRAME};
 use crate::budget::{Bucket, Patience};
@@ -40,6 +39,8 @@ const MOST_READ: usize = 64 << 10;
 /// would let a task read for milliseconds, and whom it has woken last waits for the same thread.
 const TURN: usize = 1 << 20;
 const TURN_WITH_CALLS: usize = 64 << 10;
+/// What polling methods counts, without anything having been read.
+const TURN_OF_METHODS: usize = 1 << 10;
 /// More pings than this within the time after which one is due are an attack.
 const MOST_PINGS: u32 = 10;
 
@@ -118,9 +119,10 @@ pub(super) async fn run(connection: Arc<Connection>, halves: Halves) {
         connection.await_room_in_the_queue().await;
         match this.read_or_woken(&mut reader, &mut buffer, &mut want).await {
             None => {
-                // Methods that wake themselves let others have their turn too.
+                // Methods that wake themselves are no reason not to let others have their turn.
                 tokio::task::coop::consume_budget().await;
-                n_in_turn += 64;
+                n_in_turn += TURN_OF_METHODS;
+                this.has_calls = true;
                 continue;
             }
             Some(Ok(0)) => return this.at_end(),
@@ -313,8 +315,7 @@ impl Reader {
             return Ok(());
         }
         let settled = if self.batch.has_answered() { self.settle(Settling::Methods) } else { Ok(()) };
-        self.inline.begin_round();
-        self.inline.poll(&self.connection, &mut self.batch);
+        self.inline.poll_round(&self.connection, &mut self.batch);
         settled
     }
 
@@ -418,7 +419,7 @@ impl Reader {
             return self.open(header, payload, false);
         }
         let has_attachments = header.has(frame_flag::ATTACHMENTS);
-        self.take_request(header.id, whole(payload, has_attachments), None, None)
+        self.take_request(header.id, whole(payload, has_attachments), None)
     }
 
     /// Hands a whole request on. What cannot be taken apart is refused like what cannot be read.
@@ -426,11 +427,10 @@ impl Reader {
         &mut self,
         id: u64,
         message: Result<Message<'_>, ScanError>,
-        turn: Option<Turn>,
-        came_at: Option<Instant>,
+        opened: Option<Opened>,
     ) -> Result<(), Fatal> {
         let message = message.unwrap_or(Message::Borrowed(&[]));
-        match self.connection.on_request(id, message, turn, came_at, &mut self.batch, &mut self.inline) {
+        match self.connection.on_request(id, message, opened, &mut self.batch, &mut self.inline) {
             Ok(()) if self.batch.is_worth_a_write() => self.settle(Settling::Part),
             Ok(()) => Ok(()),
             Err(_) => self.bear(|patience| &mut patience.bad_requests, "too many requests that cannot be read"),
@@ -483,7 +483,7 @@ impl Reader {
             return Ok(());
         }
         // The connection counts as reading until the call counts as running.
-        self.take_request(id, message, turn, Some(came_at))
+        self.take_request(id, message, Some(Opened { at: came_at, turn }))
     }
 
     /// The peer sends nothing more.

@@ -139,6 +139,12 @@ impl Drop for RunningCall {
 /// A place in the row of a serial service.
 pub(super) type Turn = Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send>>;
 
+/// What is known of a request that came in parts since it was opened.
+pub(super) struct Opened {
+    pub(super) at: Instant,
+    pub(super) turn: Option<Turn>,
+}
+
 impl Serving {
     pub(super) fn new(host: Arc<Host>, caller: Caller, peer: InstanceId) -> Self {
         Self {
@@ -252,7 +258,7 @@ impl Running {
 }
 
 impl Connection {
-    /// A whole request has come. One in parts had begun to come at `came_at`, and may have taken its turn then.
+    /// A whole request has come. One in parts was `opened` before.
     ///
     /// # Errors
     /// If it cannot be read. It was answered all the same.
@@ -260,8 +266,7 @@ impl Connection {
         self: &Arc<Self>,
         id: u64,
         message: Message<'_>,
-        turn: Option<Turn>,
-        came_at: Option<Instant>,
+        opened: Option<Opened>,
         batch: &mut Batch,
         inline: &mut Inline,
     ) -> Result<(), ScanError> {
@@ -273,7 +278,7 @@ impl Connection {
                 return Err(error);
             }
         };
-        if let Err(rejection) = self.try_request(id, &incoming, &message, turn, came_at, batch, inline) {
+        if let Err(rejection) = self.try_request(id, &incoming, &message, opened, batch, inline) {
             self.reject(id, incoming.method, incoming.is_one_way(), rejection);
         }
         Ok(())
@@ -284,11 +289,11 @@ impl Connection {
         id: u64,
         incoming: &IncomingRequest<'_>,
         message: &Message<'_>,
-        turn: Option<Turn>,
-        came_at: Option<Instant>,
+        opened: Option<Opened>,
         batch: &mut Batch,
         inline: &mut Inline,
     ) -> Result<(), Rejection> {
+        let (came_at, turn) = opened.map_or((None, None), |opened| (Some(opened.at), opened.turn));
         let n_values = incoming.n_values + message.attachments().len();
         let permit = self.permit(id, message.len() + n_values * BYTES_PER_VALUE)?;
         let deadline = match incoming.remaining {

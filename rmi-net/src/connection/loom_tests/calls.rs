@@ -159,7 +159,7 @@ fn a_call_goes_out_when_room_is_free_again_that_was_set_aside() {
         };
         let settling = {
             let connection = Arc::clone(&connection);
-            thread::spawn(move || assert!(connection.settle(&mut batch, true)))
+            thread::spawn(move || assert!(connection.settle(&mut batch, Settling::End)))
         };
         drop(block_on(earlier));
         calling.join().unwrap();

@@ -8,6 +8,7 @@
 mod calls;
 mod canonical;
 mod ending;
+mod inline;
 mod permits;
 mod writing;
 
@@ -26,7 +27,7 @@ use rmi_core::transport::{Started, Ticket};
 use tokio::io::AsyncWrite;
 use tokio::runtime::Runtime;
 
-use super::batch::Batch;
+use super::batch::{Batch, Settling};
 use super::*;
 use crate::seam::BoxFuture;
 
@@ -35,7 +36,7 @@ impl Connection {
     fn answered(&self, id: u64, response: Response) -> bool {
         let mut batch = Batch::default();
         batch.answered(id, response);
-        self.settle(&mut batch, true)
+        self.settle(&mut batch, Settling::End)
     }
 }
 
