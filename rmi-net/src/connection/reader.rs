@@ -6,7 +6,7 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes, BytesMut};
 use rmi_core::exception::Exception;
@@ -117,7 +117,7 @@ pub(super) async fn run(connection: Arc<Connection>, halves: Halves) {
         }
         #[cfg(mutants)]
         connection.await_room_in_the_queue().await;
-        match this.read_or_woken(&mut reader, &mut buffer, &mut want).await {
+        match poll_fn(|context| this.poll_read(&mut reader, &mut buffer, &mut want, context)).await {
             None => {
                 // Methods that wake themselves are no reason not to let others have their turn.
                 tokio::task::coop::consume_budget().await;
@@ -191,49 +191,39 @@ fn peek_turn(connection: &Connection, flags: u8, first: &[u8]) -> Option<Turn> {
     connection.serving.turn(&method)
 }
 
-/// Reads what is there: the rest of a part straight to its message, all else to `buffer`, for which `want` bytes are
-/// asked.
-async fn read(
-    assembly: &mut Assembly,
-    reader: &mut (dyn AsyncRead + Send + Unpin),
-    buffer: &mut BytesMut,
-    want: &mut usize,
-) -> std::io::Result<usize> {
-    if let Some(mut target) = assembly.target() {
-        let n = reader.read_buf(&mut target).await?;
-        assembly.filled(n, buffer);
-        return Ok(n);
-    }
-    if buffer.is_empty() && buffer.capacity() > MOST_READ {
-        *buffer = BytesMut::new();
-    }
-    buffer.reserve((*want).max(frame_len(buffer).saturating_sub(buffer.len())));
-    let n = reader.read_buf(buffer).await?;
-    if n >= *want {
-        *want = (*want * 2).min(MOST_READ);
-    } else if n < *want / 4 {
-        *want = (*want / 2).max(LEAST_READ);
-    }
-    Ok(n)
-}
-
 impl Reader {
-    /// Reads what is there. `None` if a method that waits here was woken first.
-    async fn read_or_woken(
+    /// Reads what is there: the rest of a part straight to its message, all else to `buffer`, for which `want` bytes are
+    /// asked. `None` if there is nothing, but a method that waits here was woken.
+    fn poll_read(
         &mut self,
         reader: &mut (dyn AsyncRead + Send + Unpin),
         buffer: &mut BytesMut,
         want: &mut usize,
-    ) -> Option<std::io::Result<usize>> {
-        let Self { assembly, inline, .. } = self;
-        let mut read = pin!(read(assembly, reader, buffer, want));
-        poll_fn(|context| {
-            if let Poll::Ready(read) = read.as_mut().poll(context) {
-                return Poll::Ready(Some(read));
+        context: &mut Context<'_>,
+    ) -> Poll<Option<std::io::Result<usize>>> {
+        let read = if let Some(mut target) = self.assembly.target() {
+            let read = pin!(reader.read_buf(&mut target)).poll(context);
+            if let Poll::Ready(Ok(n)) = read {
+                self.assembly.filled(n, buffer);
             }
-            inline.poll_woken(context).map(|()| None)
-        })
-        .await
+            read
+        } else {
+            if buffer.is_empty() && buffer.capacity() > MOST_READ {
+                *buffer = BytesMut::new();
+            }
+            buffer.reserve((*want).max(frame_len(buffer).saturating_sub(buffer.len())));
+            let read = pin!(reader.read_buf(buffer)).poll(context);
+            match read {
+                Poll::Ready(Ok(n)) if n >= *want => *want = (*want * 2).min(MOST_READ),
+                Poll::Ready(Ok(n)) if n < *want / 4 => *want = (*want / 2).max(LEAST_READ),
+                _ => {}
+            }
+            read
+        };
+        match read {
+            Poll::Ready(read) => Poll::Ready(Some(read)),
+            Poll::Pending => self.inline.poll_woken(context).map(|()| None),
+        }
     }
 
     /// Handles every whole frame, and notes since when the one behind them has been coming.
