@@ -1,28 +1,48 @@
-//! A method that has shown to be quick runs where its request is read. That must not be seen but in speed: whatever it
-//! does when it stops being quick is what it would be in a task of its own.
+//! A method that has shown to be quick runs where its request is read, also after it has waited. That must not be seen but
+//! in speed: whatever it does when it stops being quick is what it would be in a task of its own.
 
 mod common;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use common::{Counter, until_quiet, within};
 use rmi::{Kind, Limits, Node, Peer, args, rmi_node};
-use tokio::sync::Notify;
+use tokio::sync::Semaphore;
 
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Quick {
     began: Counter,
-    go_on: Arc<Notify>,
+    /// Those that wait take one each.
+    go_on: Arc<Semaphore>,
     dropped: Counter,
+}
+
+impl Default for Quick {
+    fn default() -> Self {
+        Self { began: Counter::default(), go_on: Arc::new(Semaphore::new(0)), dropped: Counter::default() }
+    }
+}
+
+/// The task that runs: 0 for none.
+fn task() -> u64 {
+    tokio::task::try_id().map_or(0, |id| id.to_string().parse().unwrap_or(0))
+}
+
+impl Quick {
+    async fn wait(&self) {
+        self.began.add();
+        self.go_on.acquire().await.unwrap().forget();
+    }
 }
 
 #[rmi_node]
 impl Quick {
-    /// Does as it is told, and says in which task: 0 for none.
+    /// Does as it is told, and says in which task it ends.
     async fn act(&self, caller: &Peer, what: &str) -> rmi::Result<u64> {
-        let task = tokio::task::try_id().map_or(0, |id| id.to_string().parse().unwrap_or(0));
+        let _dropped = self.dropped.on_drop();
         match what {
             "panic" => panic!("as told"),
             "panic in drop" => {
@@ -33,22 +53,55 @@ impl Quick {
                     }
                 }
                 let _panics = Panics;
-                Ok(task)
+                Ok(task())
             }
             "raise" => Err(rmi::Failure::msg("as told")),
             "wait" => {
-                let _dropped = self.dropped.on_drop();
+                self.wait().await;
+                Ok(task())
+            }
+            "wait and panic" => {
+                self.wait().await;
+                panic!("as told")
+            }
+            "wait and block" => {
+                self.wait().await;
+                std::thread::sleep(Duration::from_millis(20));
+                Ok(task())
+            }
+            "wake itself" => {
                 self.began.add();
-                self.go_on.notified().await;
-                Ok(task)
+                std::future::poll_fn(|context| {
+                    context.waker().wake_by_ref();
+                    Poll::<()>::Pending
+                })
+                .await;
+                Ok(0)
+            }
+            "never be out of work" => {
+                self.began.add();
+                loop {
+                    // Ready at once, until the task has used up what it may do in one go.
+                    tokio::task::coop::consume_budget().await;
+                }
             }
             "call back" => Ok(caller.invoke("Quick.one", args![]).await?),
             "block" => {
                 std::thread::sleep(Duration::from_millis(20));
-                Ok(task)
+                Ok(task())
             }
-            _ => Ok(task),
+            _ => Ok(task()),
         }
+    }
+
+    /// Goes on when its caller is gone.
+    #[rmi(no_cancel)]
+    async fn to_the_end(&self, waits: bool) -> u64 {
+        if waits {
+            self.wait().await;
+            self.dropped.add();
+        }
+        task()
     }
 
     async fn one(&self) -> u64 {
@@ -57,7 +110,7 @@ impl Quick {
 
     #[rmi(spawn)]
     async fn apart(&self) -> u64 {
-        tokio::task::try_id().map_or(0, |id| id.to_string().parse().unwrap_or(0))
+        task()
     }
 }
 
@@ -91,19 +144,31 @@ async fn nodes(limits: Limits) -> (Node, Node, Peer, Quick) {
     (server, client, peer, service)
 }
 
-/// Calls until two calls in a row have run in the same task: the reader's.
-async fn become_quick(peer: &Peer) {
+/// Calls until two calls in a row have run in the same task: the reader's, which it gives back.
+async fn become_quick(peer: &Peer) -> u64 {
+    until_same(|| act(peer, "")).await
+}
+
+async fn until_same(call: impl Fn() -> rmi::Invocation<u64>) -> u64 {
     let mut last = 0;
     within(async {
         loop {
-            let task = act(peer, "").await.unwrap();
+            let task = call().await.unwrap();
             if task == last {
-                return;
+                return task;
             }
             last = task;
         }
     })
-    .await;
+    .await
+}
+
+/// So many calls that are under way, and have begun.
+async fn under_way(peer: &Peer, service: &Quick, what: &str, n: usize) -> Vec<rmi::InvocationFuture<u64>> {
+    let n_before = service.began.get();
+    let calls = (0..n).map(|_| act(peer, what).send()).collect();
+    within(service.began.reaches(n_before + n)).await;
+    calls
 }
 
 fn act(peer: &Peer, what: &str) -> rmi::Invocation<u64> {
@@ -144,18 +209,140 @@ async fn it_is_cancelled_where_it_waits_and_counts_until_then() {
     // Each of them counts: there is no place for one more, at the caller and at the callee.
     let one_more = act(&peer, "").with_timeout(Duration::from_millis(20)).await.unwrap_err();
     assert_eq!((one_more.kind(), one_more.class()), (Kind::Timeout, rmi::Class::NotExecuted));
+    let n_dropped = service.dropped.get();
     drop(waiting);
-    service.dropped.reaches(4).await;
+    within(service.dropped.reaches(n_dropped + 4)).await;
     until_quiet(&[&server]).await;
     let late = act(&peer, "wait").with_timeout(Duration::from_millis(50)).await.unwrap_err();
     assert_eq!(late.kind(), Kind::Timeout);
-    service.dropped.reaches(5).await;
-    let call = act(&peer, "wait").send();
-    service.began.reaches(6).await;
-    // Kept, if the method does not wait yet.
-    service.go_on.notify_one();
-    within(call).await.unwrap();
+    within(service.dropped.reaches(n_dropped + 5)).await;
+    let calls = under_way(&peer, &service, "wait", 1).await;
+    service.go_on.add_permits(1);
+    for call in calls {
+        within(call).await.unwrap();
+    }
     until_quiet(&[&server]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_waits_goes_on_where_its_request_was_read() {
+    let (server, _client, peer, service) = nodes(Limits::default()).await;
+    let reader = become_quick(&peer).await;
+    for n in [1, 100, 1] {
+        let calls = under_way(&peer, &service, "wait", n).await;
+        // Whoever they are woken by.
+        let go_on = Arc::clone(&service.go_on);
+        std::thread::spawn(move || go_on.add_permits(n)).join().unwrap();
+        for call in calls {
+            assert_eq!(within(call).await.unwrap(), reader);
+        }
+        until_quiet(&[&server]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_goes_wrong_after_it_has_waited_ends_that_one_call() {
+    let (server, _client, peer, service) = nodes(Limits::default()).await;
+    for _ in 0..3 {
+        become_quick(&peer).await;
+        let waiting = under_way(&peer, &service, "wait", 2).await;
+        let panicking = under_way(&peer, &service, "wait and panic", 2).await;
+        service.go_on.add_permits(4);
+        for call in panicking {
+            assert_eq!(within(call).await.unwrap_err().kind(), Kind::Panicked);
+        }
+        for call in waiting {
+            within(call).await.unwrap();
+        }
+    }
+    until_quiet(&[&server]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn once_it_blocks_after_it_has_waited_it_holds_nothing_up() {
+    let (_server, _client, peer, service) = nodes(Limits::default()).await;
+    let blocking = under_way(&peer, &service, "wait and block", 64).await;
+    // 64 times 20 ms: one after the other they would take 1.3 s. Only the first one finds the reader's task.
+    let begin = Instant::now();
+    service.go_on.add_permits(64);
+    within(peer.ping().into_future()).await.unwrap();
+    let ping = begin.elapsed();
+    for call in blocking {
+        within(call).await.unwrap();
+    }
+    let all = begin.elapsed();
+    assert!(ping * 3 < all, "a ping took {ping:?} of {all:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_never_rests_holds_nothing_up_and_can_be_cancelled() {
+    for what in ["wake itself", "never be out of work"] {
+        let (server, _client, peer, service) = nodes(Limits::default()).await;
+        let restless = under_way(&peer, &service, what, 3).await;
+        for _ in 0..10 {
+            within(peer.ping().into_future()).await.unwrap();
+            within(act(&peer, "").into_future()).await.unwrap();
+        }
+        let n_dropped = service.dropped.get();
+        drop(restless);
+        within(service.dropped.reaches(n_dropped + 3)).await;
+        until_quiet(&[&server]).await;
+    }
+}
+
+/// All of it on one thread, where nothing else runs unless the reader lets it.
+#[tokio::test]
+async fn one_that_never_rests_lets_others_run_on_the_same_thread() {
+    for what in ["wake itself", "never be out of work"] {
+        let (server, _client, peer, service) = nodes(Limits::default()).await;
+        let restless = under_way(&peer, &service, what, 3).await;
+        within(peer.ping().into_future()).await.unwrap();
+        within(act(&peer, "").into_future()).await.unwrap();
+        drop(restless);
+        until_quiet(&[&server]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_connection_drops_those_that_wait_but_for_those_that_are_not_cancelled() {
+    let (server, client, peer, service) = nodes(Limits::default()).await;
+    let to_the_end = |waits: bool| peer.invoke::<u64>("Quick.to_the_end", args![waits]);
+    until_same(|| to_the_end(false)).await;
+    let waiting = under_way(&peer, &service, "wait", 5).await;
+    let kept = to_the_end(true).send();
+    within(service.began.reaches(6)).await;
+    let n_dropped = service.dropped.get();
+    peer.disconnect();
+    for call in waiting.into_iter().chain([kept]) {
+        assert_eq!(within(call).await.unwrap_err().kind(), Kind::ConnectionLost);
+    }
+    within(service.dropped.reaches(n_dropped + 5)).await;
+    service.go_on.add_permits(1);
+    // The one that is not cancelled has run to its end.
+    within(service.dropped.reaches(n_dropped + 6)).await;
+    until_quiet(&[&server, &client]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_shuts_down_answers_those_that_wait_or_tells_their_callers() {
+    for is_woken in [true, false] {
+        let (server, _client, peer, service) = nodes(Limits::default()).await;
+        let waiting = under_way(&peer, &service, "wait", 20).await;
+        let grace = Duration::from_millis(if is_woken { 20_000 } else { 50 });
+        let shutdown = tokio::spawn(server.shutdown(grace).into_future());
+        // Refused once the goaway is here: it has begun.
+        within(async { while act(&peer, "").await.is_ok() {} }).await;
+        if is_woken {
+            service.go_on.add_permits(20);
+        }
+        for call in waiting {
+            match within(call).await {
+                Ok(_) => assert!(is_woken),
+                Err(error) => assert_eq!((is_woken, error.kind()), (false, Kind::Cancelled)),
+            }
+        }
+        within(shutdown).await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
