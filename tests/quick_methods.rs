@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use common::{Counter, until_quiet, within};
+use common::{Counter, until_quiet, virtually, within};
 use rmi::{Kind, Limits, Node, Peer, args, rmi_node};
 use tokio::sync::Semaphore;
 
@@ -134,8 +134,12 @@ impl Serial {
 
 /// Two nodes; the method is known to be quick at the first.
 async fn nodes(limits: Limits) -> (Node, Node, Peer, Quick) {
+    nodes_at("tcp://127.0.0.1:0", limits).await
+}
+
+async fn nodes_at(address: &str, limits: Limits) -> (Node, Node, Peer, Quick) {
     let service = Quick::default();
-    let server = Node::builder().name("server").listen("tcp://127.0.0.1:0").limits(limits).serve(service.clone());
+    let server = Node::builder().name("server").listen(address).limits(limits).serve(service.clone());
     let server = server.start().await.unwrap();
     let client =
         Node::builder().name("client").seeds(server.addresses()).serve(Quick::default()).start().await.unwrap();
@@ -300,17 +304,20 @@ async fn one_that_never_rests_holds_nothing_up_and_can_be_cancelled() {
     }
 }
 
-/// All of it on one thread, where nothing else runs unless the reader lets it.
-#[tokio::test]
-async fn one_that_never_rests_lets_others_run_on_the_same_thread() {
-    for what in ["wake itself", "never be out of work"] {
-        let (server, _client, peer, service) = nodes(Limits::default()).await;
-        let restless = under_way(&peer, &service, what, 3).await;
-        within(peer.ping().into_future()).await.unwrap();
-        within(act(&peer, "").into_future()).await.unwrap();
-        drop(restless);
-        until_quiet(&[&server]).await;
-    }
+/// All of it on one thread, where nothing else runs unless the reader lets it, and in virtual time, where no poll is slow.
+#[test]
+fn one_that_never_rests_lets_others_run_on_the_same_thread() {
+    virtually(async {
+        for what in ["wake itself", "never be out of work"] {
+            let address = format!("mem://quick-{}", what.len());
+            let (server, _client, peer, service) = nodes_at(&address, Limits::default()).await;
+            let restless = under_way(&peer, &service, what, 3).await;
+            peer.ping().await.unwrap();
+            act(&peer, "").await.unwrap();
+            drop(restless);
+            until_quiet(&[&server]).await;
+        }
+    });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
