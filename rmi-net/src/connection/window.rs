@@ -10,7 +10,8 @@
 //! makes a round trip longer than the shortest: neither widens the window.
 //!
 //! What is under way is what a small call has to wait behind. So while calls that are not large come beside the parts, on
-//! a way that was not found to be long, half of the window is in use, and credit is given in smaller portions.
+//! a way that was found to be short, half of the window is in use, and credit is given in smaller portions. On others that
+//! would hide, or make up, what round trips say of the window.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ const WIDEST: u64 = 16 << 20;
 /// A round trip up to this is one of a short way.
 const SHORT_WAY: Duration = Duration::from_millis(1);
 
-/// After a small call, credit is given so often before half a window is not enough any more: some milliseconds.
+/// After a small call, credit is given so often before all of the window is in use again: four times the window.
 const BESIDE: u32 = 64;
 
 /// See the module.
@@ -116,7 +117,8 @@ impl Window {
 
     /// The credit that is due to the peer, once it is half of the announced window, or an eighth if half of it is in use.
     pub(super) fn take_due(&mut self, now: impl FnOnce() -> Instant) -> Option<u64> {
-        let is_halved = self.beside > 0 && self.size == self.announced;
+        let is_short = self.shortest.is_some_and(|shortest| shortest <= SHORT_WAY);
+        let is_halved = self.beside > 0 && is_short && self.size == self.announced;
         let (size, least) = match is_halved {
             true => (self.announced / 2, self.announced / 8),
             false => (self.size, self.announced / 2),
@@ -145,10 +147,15 @@ mod tests {
     const MIB: u64 = 1 << 20;
     const PART: u64 = 64 * KIB;
 
-    /// Sends `total` over a way of this round trip that passes so many bytes a second on, and takes all in at once. How
-    /// long it took, and how wide the window is then.
-    fn send(window: &mut Window, total: u64, round_trip: Duration, bytes_per_second: u64) -> (Duration, u64) {
-        let begin = Instant::now();
+    /// Sends `total` from `begin` on, over a way of this round trip that passes so many bytes a second on, and takes all in
+    /// at once, with something `beside` each part. When all has arrived.
+    fn send(
+        window: &mut Window,
+        begin: Instant,
+        total: u64,
+        (round_trip, bytes_per_second): (Duration, u64),
+        beside: impl Fn(&mut Window),
+    ) -> Instant {
         let part_takes = Duration::from_nanos(PART * 1_000_000_000 / bytes_per_second);
         let (mut credit, mut now, mut way_is_free) = (window.credit, begin, begin);
         // Credit on its way to the sender.
@@ -168,26 +175,50 @@ mod tests {
             let arrives = way_is_free + round_trip / 2;
             assert!(window.spend(PART, || arrives));
             window.take(PART);
+            beside(window);
             if let Some(due) = window.take_due(|| arrives) {
                 given.push_back((arrives + round_trip / 2, due));
             }
         }
-        (way_is_free + round_trip / 2 - begin, window.size)
+        way_is_free + round_trip / 2
     }
 
     #[test]
     fn a_long_way_gets_a_wide_window_and_a_short_one_does_not() {
+        long_and_short_ways(|_| {});
+    }
+
+    /// They would hide what it takes.
+    #[test]
+    fn small_calls_beside_do_not_keep_the_window_from_widening() {
+        long_and_short_ways(Window::note_small);
+        // Nor where what was there at first was used up, by messages that are no larger than half of it.
+        let mut window = Window::new(512 << 10, 64 << 20);
+        let (mut now, way) = (Instant::now(), (Duration::from_millis(50), 125_000_000));
+        for _ in 0..40 {
+            now = send(&mut window, now + Duration::from_millis(100), 256 * KIB, way, Window::note_small);
+        }
+        send(&mut window, now, 64 * MIB, way, Window::note_small);
+        assert!((8 * MIB..=16 * MIB).contains(&window.size), "{}", window.size);
+    }
+
+    fn long_and_short_ways(beside: impl Fn(&mut Window)) {
         let new = || Window::new(512 << 10, 64 << 20);
         let (ms, us) = (Duration::from_millis, Duration::from_micros);
+        let begin = Instant::now();
         // 1 Gbit/s over 50 ms: 6 MiB are on the way.
         let mut window = new();
-        let (first, _) = send(&mut window, 32 * MIB, ms(50), 125_000_000);
-        let (next, size) = send(&mut window, 32 * MIB, ms(50), 125_000_000);
+        let first = send(&mut window, begin, 32 * MIB, (ms(50), 125_000_000), &beside);
+        let next = send(&mut window, first, 32 * MIB, (ms(50), 125_000_000), &beside);
+        let (first, next) = (first - begin, next - first);
         assert!(first < ms(1200) && next < ms(400), "{first:?}, {next:?}");
-        assert!((8 * MIB..=16 * MIB).contains(&size), "{size}");
+        assert!((8 * MIB..=16 * MIB).contains(&window.size), "{}", window.size);
         // 10 Gbit/s over 100 us, and 100 Mbit/s over 20 ms: the window that is there will do.
-        assert!(send(&mut new(), 64 * MIB, us(100), 1_250_000_000).1 <= 600 * KIB);
-        assert!(send(&mut new(), 16 * MIB, ms(20), 12_500_000).1 <= 1024 * KIB);
+        for (way, total, most) in [((us(100), 1_250_000_000), 64 * MIB, 600), ((ms(20), 12_500_000), 16 * MIB, 1024)] {
+            let mut window = new();
+            send(&mut window, begin, total, way, &beside);
+            assert!(window.size <= most * KIB, "{}", window.size);
+        }
     }
 
     #[test]
@@ -207,6 +238,7 @@ mod tests {
     #[test]
     fn beside_small_calls_half_a_window_is_in_use_and_afterwards_all_of_it() {
         let mut window = Window::new(512 << 10, 64 << 20);
+        window.shortest = Some(SHORT_WAY);
         let now = Instant::now();
         let send = |window: &mut Window, n_parts: u64| {
             for _ in 0..n_parts {
@@ -232,6 +264,7 @@ mod tests {
         fastrand::seed(7);
         for announced in [64 << 10, 512 << 10, 100_000] {
             let mut window = Window::new(announced, 64 << 20);
+            window.shortest = Some(SHORT_WAY);
             let now = Instant::now();
             for _ in 0..100_000 {
                 if fastrand::u32(..100) == 0 {
@@ -249,7 +282,7 @@ mod tests {
     #[test]
     fn it_gets_no_wider_than_what_is_put_together_allows() {
         let mut window = Window::new(64 << 10, 1 << 20);
-        let (_, size) = send(&mut window, 64 * MIB, Duration::from_millis(100), 1_250_000_000);
-        assert_eq!(size, 256 * KIB);
+        send(&mut window, Instant::now(), 64 * MIB, (Duration::from_millis(100), 1_250_000_000), |_| {});
+        assert_eq!(window.size, 256 * KIB);
     }
 }
