@@ -321,7 +321,7 @@ pub use rmi_core::{
 /// | `name = "x"` | the name for callers by name |
 /// | `skip` | not remote |
 /// | `direct`, `cpu` | where a plain method runs, see above |
-/// | `spawn` | an `async` method always runs as a task of its own |
+/// | `spawn` | an `async` method always runs as a task of its own: for one that may block its thread |
 /// | `oneway` | no answer: the call ends when it is sent, and the method returns nothing |
 /// | `idempotent` | running it twice does no harm |
 /// | `no_cancel` | it runs to its end even if its caller is gone |

@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use common::{Counter, until_quiet, virtually, within};
-use rmi::{Kind, Limits, Node, Peer, args, rmi_node};
+use common::{Counter, Raw, rounds, until_quiet, virtually, within};
+use rmi::{Kind, Limits, Node, Peer, Role, args, rmi_node};
+use rmi_core::frame::frame_type;
+use rmi_core::hello::PeerLimits;
 use tokio::sync::Semaphore;
 
 #[derive(Clone)]
@@ -29,6 +31,12 @@ impl Default for Quick {
 /// The task that runs: 0 for none.
 fn task() -> u64 {
     tokio::task::try_id().map_or(0, |id| id.to_string().parse().unwrap_or(0))
+}
+
+/// As no method should that is polled where requests are read.
+fn block_on_caller(caller: &Peer) -> rmi::Result<u64> {
+    let call = caller.invoke("Quick.one", args![]).into_future();
+    Ok(tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(call))?)
 }
 
 impl Quick {
@@ -85,6 +93,11 @@ impl Quick {
                     tokio::task::coop::consume_budget().await;
                 }
             }
+            "call back with 6 KiB" => Ok(caller.invoke("Quick.len", args!["x".repeat(6 << 10)]).await?),
+            "wait and block on its caller" => {
+                self.wait().await;
+                block_on_caller(caller)
+            }
             "call back" => Ok(caller.invoke("Quick.one", args![]).await?),
             "block" => {
                 std::thread::sleep(Duration::from_millis(20));
@@ -108,9 +121,18 @@ impl Quick {
         1
     }
 
+    async fn len(&self, text: &str) -> u64 {
+        text.len() as u64
+    }
+
     #[rmi(spawn)]
     async fn apart(&self) -> u64 {
         task()
+    }
+
+    #[rmi(spawn)]
+    async fn apart_and_blocking(&self, caller: &Peer) -> rmi::Result<u64> {
+        block_on_caller(caller)
     }
 }
 
@@ -375,6 +397,59 @@ async fn once_it_blocks_it_holds_nothing_up() {
     }
     let all = begin.elapsed();
     assert!(ping * 3 < all, "a ping took {ping:?} of {all:?}");
+}
+
+/// Those that find no room in the queue wait for it, at rest: in virtual time, which goes on only when nobody runs.
+#[test]
+fn those_that_wait_for_room_to_call_back_are_at_rest_and_find_it() {
+    virtually(async {
+        let limits = Limits::default().with_queue_bytes(512 << 10);
+        let server = Node::builder().name("server").listen("mem://quick-room").limits(limits).serve(Quick::default());
+        let _server = server.start().await.unwrap();
+        let hello = common::hello("default", "raw", Role::Client, PeerLimits::default());
+        let mut raw = Raw::connect_mem("quick-room", &hello).await;
+        let act =
+            |what: &str| [&[0x92, 0xa9][..], b"Quick.act", &[0x91, 0xa0 | what.len() as u8], what.as_bytes()].concat();
+        for id in 1..=20 {
+            raw.send(frame_type::REQUEST, 0, id, &act("")).await;
+            raw.frame_of(frame_type::RESPONSE).await;
+        }
+        for id in 21..=170 {
+            raw.send(frame_type::REQUEST, 0, id, &act("call back with 6 KiB")).await;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        for _ in 21..=170 {
+            raw.frame_of(frame_type::REQUEST).await;
+        }
+    });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_is_a_task_may_block_on_its_caller() {
+    let (_server, _client, peer, _) = nodes(Limits::default()).await;
+    for _ in 0..50 {
+        assert_eq!(within(peer.invoke::<u64>("Quick.apart_and_blocking", args![]).into_future()).await.unwrap(), 1);
+    }
+}
+
+/// It waits for itself, and nobody can help it. But the error says whose fault it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn one_that_blocks_on_its_caller_where_requests_are_read_loses_the_connection() {
+    if rounds(0, 1) == 0 {
+        return println!("skipped: it takes 20 s, and runs where RMI_FULL is set");
+    }
+    let (server, client, peer, service) = nodes(Limits::default()).await;
+    let blocking = under_way(&peer, &service, "wait and block on its caller", 1).await;
+    let other = server.peer("client").await.unwrap();
+    service.go_on.add_permits(1);
+    let held_up = within(other.invoke::<u64>("Quick.to_the_end", args![true]).into_future()).await.unwrap_err();
+    let causes = std::iter::successors(Some(&held_up as &dyn std::error::Error), |error| error.source());
+    let text: String = causes.map(|error| format!("{error}: ")).collect();
+    assert!(text.contains("needs `#[rmi(spawn)]`"), "{text}");
+    for call in blocking {
+        assert_eq!(within(call).await.unwrap_err().kind(), Kind::ConnectionLost);
+    }
+    until_quiet(&[&server, &client]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

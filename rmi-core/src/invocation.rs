@@ -211,7 +211,8 @@ impl Underway {
             return Ok(());
         }
         let message = "this thread belongs to an async runtime: write `.await` instead of `.wait()`, or, where \
-                       the thread may block, `Handle::current().block_on(invocation.into_future())`";
+                       the thread may block, `Handle::current().block_on(invocation.into_future())` (an `async` method \
+                       that does so needs `#[rmi(spawn)]`)";
         Err(self.not_waited_for(Kind::WouldBlock, message))
     }
 

@@ -31,7 +31,7 @@ const LIGHT_POLLS: u32 = 64;
 pub(crate) enum Place {
     /// In a task of its own.
     Task,
-    /// Where the request was read, until it waits for the first time.
+    /// Where the request was read.
     Reader,
     /// Polled on the compute pool.
     Pool,

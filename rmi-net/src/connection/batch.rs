@@ -65,9 +65,11 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// Begins; if there are requests, with room for their answers in the queue, if it has any.
-    pub(super) fn begin(&mut self, state: &mut State, has_requests: bool) {
-        self.has_room = has_requests && state.outgoing.set_aside(MOST_ANSWERS, ROOM);
+    /// Begins; if there are requests, or methods that wait, with room for their answers in the queue, if it has any.
+    pub(super) fn begin(&mut self, state: &mut State, has_requests: bool, has_methods: bool) {
+        // A method may itself wait for room, and must find some of it when it is polled.
+        let has_answers = has_requests || has_methods && state.row.len() == 0;
+        self.has_room = has_answers && state.outgoing.set_aside(MOST_ANSWERS, ROOM);
         self.most_answers = if state.pending.len() > 0 { MOST_ANSWERS_BOTH_WAYS } else { MOST_ANSWERS };
         self.now = None;
         self.spent = Duration::ZERO;

@@ -187,7 +187,7 @@ impl Connection {
             state.keeper_at = deadline;
         }
         let is_alone = state.pending.len() == 1;
-        let write = self.next_write(state, is_alone);
+        let write = state.next_write(is_alone);
         drop(guard);
         if wake_keeper {
             self.keeper.notify_one();
@@ -233,7 +233,7 @@ impl Connection {
             // Who found no room because of what was set aside has to look again.
             made_room |= was_set_aside;
             let write = match settling {
-                Settling::Part | Settling::End => state.next_write(true, false),
+                Settling::Part | Settling::End => state.next_write(true),
                 Settling::Methods => Write::Nothing,
             };
             (write, state.said_goaway.is_some())

@@ -5,7 +5,8 @@
 //! as long as its polls are quick and the reader has time for all of them. The others go on as tasks.
 //!
 //! [`Inline`] is the reader's, and so are the methods in it: they are dropped with it. What others have is a [`Signal`]
-//! for each call, to wake it or to stop it. Each signal stands in the queue at most once.
+//! for each call, to wake it or to stop it. Each signal stands in the queue at most once, by the key of its call; that of
+//! a call that has ended may wake the next one with its key in vain.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -80,8 +81,8 @@ impl Queue {
         Poll::Pending
     }
 
-    /// Moves those that were woken to the end of `round`. Who does it need not be woken meanwhile.
-    pub(super) fn take(&self, round: &mut Vec<usize>) {
+    /// Moves those that were woken to `round`. Who does it need not be woken meanwhile.
+    pub(super) fn begin_round(&self, round: &mut Vec<usize>) {
         let mut woken = lock(&self.0);
         woken.reader = None;
         round.append(&mut woken.keys);
@@ -111,8 +112,8 @@ impl Signal {
         self.wake();
     }
 
-    /// It has its turn: from now on it can be woken again. Whether the method is to be dropped.
-    pub(super) fn take(&self) -> bool {
+    /// The call has its turn, and can be woken again from now on. Whether the method is to be dropped.
+    pub(super) fn begin_turn(&self) -> bool {
         self.is_woken.swap(false, Ordering::AcqRel);
         self.is_stopped.load(Ordering::Acquire)
     }
@@ -152,8 +153,10 @@ impl Inline {
     /// Polls the calls that were woken: their answers are gathered. Those that are woken from now on have their turn in
     /// the next round.
     pub(super) fn poll_round(&mut self, connection: &Arc<Connection>, batch: &mut Batch) {
-        if let Some(calls) = &mut self.0 {
-            calls.poll_round(connection, batch);
+        let Some(calls) = &mut self.0 else { return };
+        calls.poll_round(connection, batch);
+        if calls.is_empty() && calls.by_key.capacity() > MOST_KEPT {
+            self.0 = None;
         }
     }
 }
@@ -178,17 +181,18 @@ impl Calls {
 
     fn poll_round(&mut self, connection: &Arc<Connection>, batch: &mut Batch) {
         let mut round = std::mem::take(&mut self.round);
-        self.queue.take(&mut round);
+        self.queue.begin_round(&mut round);
         let mut spent = Duration::ZERO;
         for key in round.drain(..) {
-            // One that has ended may be woken, and then wakes in vain who has its place now.
             let Some(Some(call)) = self.by_key.get_mut(key) else { continue };
             let pace = &call.run.method.pace;
-            if call.signal.take() {
-                batch.forget_time();
+            let is_stopped = call.signal.begin_turn();
+            let now = || connection.clock.now();
+            if spent < MOST_TIME && is_stopped {
+                let began = batch.now(now);
                 self.remove(key);
+                spent += batch.took(began, now());
             } else if spent < MOST_TIME && pace.place() == Place::Reader {
-                let now = || connection.clock.now();
                 let began = batch.now(now);
                 let polled = Pin::new(&mut call.task).poll(&mut Context::from_waker(&call.waker));
                 let took = batch.took(began, now());
@@ -203,6 +207,7 @@ impl Calls {
                     }
                 }
             } else if let Some(call) = self.remove(key) {
+                // One that is stopped as well: it is not in the table any more, and its task is dropped at once.
                 batch.forget_time();
                 let Call { task, run, .. } = *call;
                 let span = task.span().clone();
@@ -210,9 +215,6 @@ impl Calls {
             }
         }
         self.round = round;
-        if self.is_empty() && self.by_key.capacity() > MOST_KEPT {
-            (self.by_key, self.free, self.round) = Default::default();
-        }
     }
 
     fn remove(&mut self, key: usize) -> Option<Box<Call>> {

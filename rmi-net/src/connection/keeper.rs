@@ -106,7 +106,9 @@ impl Connection {
         let heard_at = after(heard_ms);
         let silence = now.saturating_duration_since(heard_at);
         if silence >= DEAD_AFTER {
-            return Err(Ended::silent());
+            // Nothing was heard because nobody listened?
+            let is_held_up = lock(&self.state).is_reading;
+            return Err(if is_held_up { Ended::held_up() } else { Ended::silent() });
         }
         let mut next = heard_at + DEAD_AFTER;
         let mut pinged = false;

@@ -201,6 +201,17 @@ impl Ended {
         Self::lost(format!("nothing was heard of the peer for {} s", DEAD_AFTER.as_secs()))
     }
 
+    /// Where requests are read, a method has kept the thread.
+    fn held_up() -> Self {
+        let seconds = DEAD_AFTER.as_secs();
+        let message = format!(
+            "a method of this node has blocked the connection for {seconds} s: an `async` method that may block its thread \
+             needs `#[rmi(spawn)]`"
+        );
+        tracing::error!("{message}");
+        Self::lost(message)
+    }
+
     fn io(error: std::io::Error) -> Self {
         Self { source: Some(Arc::new(error)), ..Self::lost("the network failed") }
     }

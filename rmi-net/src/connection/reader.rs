@@ -1,7 +1,8 @@
 //! From the socket to calls: the reader task.
 //!
 //! It reads what is there, handles every whole frame of it, and awaits nothing but the socket and its turn. Its buffer
-//! grows with the traffic and is small on an idle connection. What comes in parts goes to its [`Assembly`].
+//! grows with the traffic and is small on an idle connection. What comes in parts goes to its [`Assembly`]. It also polls
+//! the quick methods that wait, see [`Inline`].
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -23,7 +24,6 @@ use super::assembly::{Assembly, Whole};
 use super::batch::{Batch, Settling};
 use super::inline::Inline;
 use super::serving::{Opened, Turn};
-use super::writer::Gathering;
 use super::{Connection, Ended, Halves, NO_FRAME};
 use crate::budget::{Bucket, Patience};
 use crate::limits::{DEAD_AFTER, LINGER, PING_AFTER};
@@ -117,10 +117,17 @@ pub(super) async fn run(connection: Arc<Connection>, halves: Halves) {
         }
         #[cfg(mutants)]
         connection.await_room_in_the_queue().await;
-        match poll_fn(|context| this.poll_read(&mut reader, &mut buffer, &mut want, context)).await {
+        let read = loop {
+            let read = poll_fn(|context| this.poll_read(&mut reader, &mut buffer, &mut want, context)).await;
+            if read.is_some() || tokio::task::coop::has_budget_remaining() {
+                break read;
+            }
+            // Methods have used up what this task may do in one go, so that it could not read, whether something is there or
+            // not.
+            tokio::task::yield_now().await;
+        };
+        match read {
             None => {
-                // Methods that wake themselves are no reason not to let others have their turn.
-                tokio::task::coop::consume_budget().await;
                 n_in_turn += TURN_OF_METHODS;
                 this.has_calls = true;
                 continue;
@@ -228,13 +235,10 @@ impl Reader {
 
     /// Handles every whole frame, and notes since when the one behind them has been coming.
     fn handle(&mut self, buffer: &mut BytesMut) -> Result<(), Fatal> {
-        let gathering = Gathering::begin(&self.connection);
         self.begin(buffer);
         let handled = self.frames(buffer);
         // Also what came before something that ends the connection.
-        let settled = self.poll_inline();
-        drop(gathering);
-        let settled = settled.and(self.settle(Settling::End));
+        let settled = self.poll_inline().and(self.settle(Settling::End));
         let has_passed_one = handled?;
         settled?;
         let since = &self.connection.frame_since;
@@ -256,7 +260,7 @@ impl Reader {
             self.last_accepted = state.last_accepted;
             state.last_request = state.last_request.max(last_request);
             state.is_reading = true;
-            self.batch.begin(&mut state, last_request > 0 || !self.inline.is_empty());
+            self.batch.begin(&mut state, last_request > 0, !self.inline.is_empty());
             std::mem::take(&mut state.dropped)
         };
         for key in dropped {

@@ -1,8 +1,8 @@
 //! One call of the peer, from its decoded envelope to its answer: where its method runs.
 //!
-//! A quick `async` method is polled once where its request was read, and ends there if it does not wait. All others are
-//! tasks, which stand in the table of [`Serving`](super::serving::Serving) so that they can be stopped. Plain methods
-//! run on threads of their pool, and so do the polls of `async` methods that have shown to compute for long, one poll
+//! A quick `async` method is polled where its request was read, and stays there if it waits (see
+//! [`Inline`](super::inline::Inline)). All others are tasks. Whatever waits stands in the table of
+//! [`Serving`](super::serving::Serving), so that it can be stopped. Plain methods run on threads of their pool, and so do the polls of `async` methods that have shown to compute for long, one poll
 //! at a time: a method that waits holds no thread.
 
 use std::pin::Pin;
@@ -156,14 +156,19 @@ impl Run {
 
     /// Answers a call that stands in the table of those that can be stopped, and was polled by the reader.
     pub(super) fn answer_inline(mut self, response: Response, batch: &mut Batch, now: impl FnOnce() -> Instant) {
+        self.log(&response);
         if self.permit.leave_table() {
-            self.answer_here(response, batch, now);
+            self.gather_answer(response, batch, now);
         }
     }
 
     /// Answers a call that has ended where it was read.
     pub(super) fn answer_here(self, response: Response, batch: &mut Batch, now: impl FnOnce() -> Instant) {
         self.log(&response);
+        self.gather_answer(response, batch, now);
+    }
+
+    fn gather_answer(self, response: Response, batch: &mut Batch, now: impl FnOnce() -> Instant) {
         if self.one_way {
             return;
         }

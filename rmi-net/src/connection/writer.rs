@@ -6,7 +6,6 @@
 //! in turn. Either way the write is a `poll_write` with the waker of the writer task, so what the system does not take at
 //! once is the task's business, and what is half written stands in [`Io`], never in a future.
 
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::IoSlice;
@@ -120,18 +119,13 @@ impl Io {
 }
 
 impl Connection {
-    /// Who is to write what this thread has added to the queue. `is_alone`: nobody else is likely to add something at once.
-    pub(super) fn next_write(&self, state: &mut State, is_alone: bool) -> Write {
-        state.next_write(is_alone, GATHERING.get() == std::ptr::from_ref(self).addr())
-    }
-
     /// Gets what is in the queue going. `is_alone`: nobody else is likely to add something at once.
     pub(super) fn flush(&self, is_alone: bool) {
-        let write = self.next_write(&mut lock(&self.state), is_alone);
+        let write = lock(&self.state).next_write(is_alone);
         self.write(write);
     }
 
-    /// Does what [`next_write`](Self::next_write) has found to do, when the lock is given back.
+    /// Does what [`State::next_write`] has found to do, when the lock is given back.
     pub(super) fn write(&self, write: Write) {
         let waker = match write {
             Write::Nothing => return,
@@ -280,35 +274,11 @@ impl Connection {
     }
 }
 
-thread_local! {
-    /// The address of the connection whose reader handles what it has read on this thread.
-    static GATHERING: Cell<usize> = const { Cell::new(0) };
-}
-
-/// While this lives, what its thread adds for the peer waits for the reader, which writes when it has handled what it has
-/// read, unless it is worth a write.
-pub(super) struct Gathering {
-    before: usize,
-}
-
-impl Gathering {
-    pub(super) fn begin(connection: &Connection) -> Self {
-        Self { before: GATHERING.replace(std::ptr::from_ref(connection).addr()) }
-    }
-}
-
-impl Drop for Gathering {
-    fn drop(&mut self) {
-        GATHERING.set(self.before);
-    }
-}
-
 impl State {
-    /// Who is to write what is in the queue. `is_alone`: nobody else is likely to add something at once. `is_gathered`:
-    /// the reader asks again soon.
-    pub(super) fn next_write(&mut self, is_alone: bool, is_gathered: bool) -> Write {
+    /// Who is to write what is in the queue. `is_alone`: nobody else is likely to add something at once.
+    pub(super) fn next_write(&mut self, is_alone: bool) -> Write {
         let has_grown = self.outgoing.has_grown();
-        if !has_grown && (is_gathered || self.is_writer_awake || !(self.outgoing.has_work() || self.is_finishing)) {
+        if !has_grown && (self.is_writer_awake || !(self.outgoing.has_work() || self.is_finishing)) {
             return Write::Nothing;
         }
         match self.writer.clone() {

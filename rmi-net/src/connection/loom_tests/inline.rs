@@ -15,9 +15,9 @@ fn rounds_until_stopped(queue: &Queue, signals: &[Arc<Signal>]) -> Vec<usize> {
     let mut round = Vec::new();
     loop {
         block_on(poll_fn(|context| queue.poll_woken(context)));
-        queue.take(&mut round);
+        queue.begin_round(&mut round);
         for key in round.drain(..) {
-            if signals[key].take() {
+            if signals[key].begin_turn() {
                 return turns;
             }
             turns[key] += 1;
@@ -59,9 +59,9 @@ fn what_was_done_before_a_wake_is_seen_in_the_turn_that_it_brings() {
         let (mut round, mut n_turns) = (Vec::new(), 0);
         while n_turns < 2 {
             block_on(poll_fn(|context| queue.poll_woken(context)));
-            queue.take(&mut round);
+            queue.begin_round(&mut round);
             for key in round.drain(..) {
-                assert!(!signals[key].take());
+                assert!(!signals[key].begin_turn());
                 assert!(is_ready[key].load(Ordering::Relaxed));
                 n_turns += 1;
             }
