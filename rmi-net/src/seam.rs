@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::Handle;
 
 use crate::address::Address;
 use crate::sync::{Mutex, lock};
@@ -91,7 +91,7 @@ impl Clock for SystemClock {
     fn sleep_until(&self, at: Instant) -> BoxFuture<'static, ()> {
         // A sleep belongs to the runtime in which it is made, wherever it is polled.
         let _entered = self.runtime.enter();
-        let _entered = if is_time_real() { timers().map(Runtime::enter) } else { None };
+        let _entered = if is_time_real() { timers().map(Handle::enter) } else { None };
         Box::pin(tokio::time::sleep_until(at.into()))
     }
 }
@@ -104,10 +104,15 @@ fn is_time_real() -> bool {
 }
 
 /// The runtime of the process's timers. `None` if there can be no thread for it.
-fn timers() -> Option<&'static Runtime> {
-    static TIMERS: OnceLock<Option<Runtime>> = OnceLock::new();
-    // With a worker of its own: nothing is ever run on it, but it wakes who sleeps.
-    let start = || Builder::new_multi_thread().worker_threads(1).thread_name("rmi-timers").enable_time().build().ok();
+fn timers() -> Option<&'static Handle> {
+    static TIMERS: OnceLock<Option<Handle>> = OnceLock::new();
+    let start = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().ok()?;
+        let handle = runtime.handle().clone();
+        let run = move || runtime.block_on(std::future::pending::<()>());
+        std::thread::Builder::new().name("rmi-timers".to_owned()).spawn(run).ok()?;
+        Some(handle)
+    };
     TIMERS.get_or_init(start).as_ref()
 }
 
@@ -148,6 +153,8 @@ pub struct Seams {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use tokio::runtime::Builder;
 
     use super::*;
 
