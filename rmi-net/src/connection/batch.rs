@@ -65,10 +65,10 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// Begins; if there are requests, or methods that wait, with room for their answers in the queue, if it has any.
+    /// Begins; if there are requests, or methods that wait, with room for their answers in the queue, if it has any, and if
+    /// none of those methods may be waiting for it itself.
     pub(super) fn begin(&mut self, state: &mut State, has_requests: bool, has_methods: bool) {
-        // A method may itself wait for room, and must find some of it when it is polled.
-        let has_answers = has_requests || has_methods && state.row.len() == 0;
+        let has_answers = if has_methods { state.row.len() == 0 } else { has_requests };
         self.has_room = has_answers && state.outgoing.set_aside(MOST_ANSWERS, ROOM);
         self.most_answers = if state.pending.len() > 0 { MOST_ANSWERS_BOTH_WAYS } else { MOST_ANSWERS };
         self.now = None;

@@ -106,9 +106,7 @@ impl Connection {
         let heard_at = after(heard_ms);
         let silence = now.saturating_duration_since(heard_at);
         if silence >= DEAD_AFTER {
-            // Nothing was heard because nobody listened?
-            let is_held_up = lock(&self.state).is_reading;
-            return Err(if is_held_up { Ended::held_up() } else { Ended::silent() });
+            return Err(if self.is_held_up() { Ended::held_up() } else { Ended::silent() });
         }
         let mut next = heard_at + DEAD_AFTER;
         let mut pinged = false;
@@ -119,6 +117,7 @@ impl Connection {
             } else if state.pinged_for != Some(heard_ms) {
                 // Once for each silence: what is heard after the ping begins another one.
                 state.pinged_for = Some(heard_ms);
+                state.pinged_reading = state.is_reading.then_some(state.n_readings);
                 pinged = true;
                 let id = state.next_ping;
                 state.next_ping += 1;
@@ -140,6 +139,18 @@ impl Connection {
             self.flush(true);
         }
         Ok(next)
+    }
+
+    /// Whether nothing is heard because nobody listens: the reader is where it was when the peer was pinged.
+    fn is_held_up(&self) -> bool {
+        let is_held_up = {
+            let state = lock(&self.state);
+            state.is_reading && state.pinged_reading == Some(state.n_readings)
+        };
+        if is_held_up {
+            tracing::error!(peer = &*self.peer_name, "a method blocks its thread where requests are read");
+        }
+        is_held_up
     }
 
     /// How long it has been seen with neither calls nor bytes in either direction. Whoever looks seldom sees less.

@@ -65,7 +65,7 @@ use self::serving::Serving;
 use self::writer::Io;
 use crate::budget::Bucket;
 use crate::host::Host;
-use crate::limits::{DEAD_AFTER, Limits};
+use crate::limits::{DEAD_AFTER, Limits, PING_AFTER};
 use crate::mutant::{self, Mutant};
 use crate::seam::{Clock, Stream};
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -169,6 +169,10 @@ struct State {
     idle: Option<(u64, Instant)>,
     /// When the peer was last heard before the last ping that asked whether it lives, in milliseconds as `heard_at`.
     pinged_for: Option<u64>,
+    /// How often the reader has begun to handle what it has read; and, if it was at it when that ping was sent, how often it
+    /// had then.
+    n_readings: u64,
+    pinged_reading: Option<u64>,
     ended: Option<Ended>,
 }
 
@@ -203,13 +207,11 @@ impl Ended {
 
     /// Where requests are read, a method has kept the thread.
     fn held_up() -> Self {
-        let seconds = DEAD_AFTER.as_secs();
-        let message = format!(
-            "a method of this node has blocked the connection for {seconds} s: an `async` method that may block its thread \
-             needs `#[rmi(spawn)]`"
-        );
-        tracing::error!("{message}");
-        Self::lost(message)
+        let seconds = (DEAD_AFTER - PING_AFTER).as_secs();
+        Self::lost(format!(
+            "a method of this node has kept the connection from being read for {seconds} s: one that may block its thread \
+             needs `#[rmi(spawn)]` if it is `async`, and must not be `direct`"
+        ))
     }
 
     fn io(error: std::io::Error) -> Self {
@@ -273,6 +275,8 @@ impl Connection {
                 last_pong: 0,
                 idle: None,
                 pinged_for: None,
+                n_readings: 0,
+                pinged_reading: None,
                 ended: None,
             }),
             io: Mutex::new(Io::new(writer)),

@@ -260,6 +260,7 @@ impl Reader {
             self.last_accepted = state.last_accepted;
             state.last_request = state.last_request.max(last_request);
             state.is_reading = true;
+            state.n_readings += 1;
             self.batch.begin(&mut state, last_request > 0, !self.inline.is_empty());
             std::mem::take(&mut state.dropped)
         };

@@ -2,8 +2,9 @@
 //!
 //! A quick `async` method is polled where its request was read, and stays there if it waits (see
 //! [`Inline`](super::inline::Inline)). All others are tasks. Whatever waits stands in the table of
-//! [`Serving`](super::serving::Serving), so that it can be stopped. Plain methods run on threads of their pool, and so do the polls of `async` methods that have shown to compute for long, one poll
-//! at a time: a method that waits holds no thread.
+//! [`Serving`](super::serving::Serving), so that it can be stopped. Plain methods run on threads of their pool, and so do
+//! the polls of `async` methods that have shown to compute for long, one poll at a time: a method that waits holds no
+//! thread.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -186,6 +187,8 @@ impl Run {
         };
         let len = response.len_at_most();
         if !response.attachments().is_empty() || !batch.has_room(len) || len as u64 > connection.message_limit() {
+            // Encoding and writing are no method's time.
+            batch.forget_time();
             let connection = Arc::clone(connection);
             return connection.respond(self.permit.id, &self.method.full_name, response, Some(self.permit));
         }

@@ -3,8 +3,8 @@
 //! The order of the checks is the order of their costs: decodable, within the budgets, in time, a known method, allowed
 //! for this caller, and only then are arguments decoded. What fails answers that one call.
 //!
-//! A [`RunningCall`] is the call's permit. It moves into the method's task or thread and lives as long as the method
-//! itself, cancelled or not, so a peer that cancels at once cannot run more methods than it may.
+//! A [`RunningCall`] is the call's permit. It goes where the method runs, and lives as long as the method itself,
+//! cancelled or not, so a peer that cancels at once cannot run more methods than it may.
 //!
 //! The table of [`Calls`] has what can be stopped: the calls that did not end where they were read. A call that is
 //! begun when all have been stopped is stopped at once.

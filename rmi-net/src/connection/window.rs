@@ -20,7 +20,7 @@ const WIDEST: u64 = 16 << 20;
 /// A round trip up to this is one of a short way.
 const SHORT_WAY: Duration = Duration::from_millis(1);
 
-/// After a small call, credit is given so often before all of the window is in use again: four times the window.
+/// After a small call, credit is given so often before all of the window is in use again: eight times the window.
 const BESIDE: u32 = 64;
 
 /// See the module.
