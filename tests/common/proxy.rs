@@ -73,7 +73,8 @@ struct Line {
 struct Shared {
     out: Line,
     back: Line,
-    links: Mutex<JoinSet<()>>,
+    /// `None` once the proxy was dropped: a connection that is being made just then is not carried.
+    links: Mutex<Option<JoinSet<()>>>,
     n_links: AtomicUsize,
     /// Told when every connection is to be reset.
     reset: Notify,
@@ -197,7 +198,8 @@ impl Drop for Proxy {
         if let Some(listening) = &self.listening {
             listening.abort();
         }
-        self.shared.links.lock().expect("nobody panics with it").abort_all();
+        // With it, its tasks.
+        drop(self.shared.links.lock().expect("nobody panics with it").take());
     }
 }
 
@@ -206,7 +208,7 @@ impl Shared {
         Self {
             out: Line::new(),
             back: Line::new(),
-            links: Mutex::default(),
+            links: Mutex::new(Some(JoinSet::new())),
             n_links: AtomicUsize::new(0),
             reset: Notify::new(),
         }
@@ -225,6 +227,7 @@ impl Shared {
         shared.n_links.fetch_add(1, Ordering::SeqCst);
         let link = OpenLink(Arc::clone(self));
         let mut links = self.links.lock().expect("nobody panics with it");
+        let Some(links) = &mut *links else { return };
         while links.try_join_next().is_some() {}
         links.spawn(async move {
             let _link = link;
