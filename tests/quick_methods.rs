@@ -197,6 +197,12 @@ async fn under_way(peer: &Peer, service: &Quick, what: &str, n: usize) -> Vec<rm
     calls
 }
 
+async fn all_answered(calls: Vec<rmi::InvocationFuture<u64>>) {
+    for call in calls {
+        within(call).await.unwrap();
+    }
+}
+
 fn act(peer: &Peer, what: &str) -> rmi::Invocation<u64> {
     peer.invoke("Quick.act", args![what])
 }
@@ -244,9 +250,7 @@ async fn it_is_cancelled_where_it_waits_and_counts_until_then() {
     within(service.dropped.reaches(n_dropped + 5)).await;
     let calls = under_way(&peer, &service, "wait", 1).await;
     service.go_on.add_permits(1);
-    for call in calls {
-        within(call).await.unwrap();
-    }
+    all_answered(calls).await;
     until_quiet(&[&server]).await;
 }
 
@@ -287,9 +291,7 @@ async fn what_goes_wrong_after_it_has_waited_ends_that_one_call() {
         for call in panicking {
             assert_eq!(within(call).await.unwrap_err().kind(), Kind::Panicked);
         }
-        for call in waiting {
-            within(call).await.unwrap();
-        }
+        all_answered(waiting).await;
     }
     until_quiet(&[&server]).await;
 }
@@ -303,9 +305,7 @@ async fn once_it_blocks_after_it_has_waited_it_holds_nothing_up() {
     service.go_on.add_permits(64);
     within(peer.ping().into_future()).await.unwrap();
     let ping = begin.elapsed();
-    for call in blocking {
-        within(call).await.unwrap();
-    }
+    all_answered(blocking).await;
     let all = begin.elapsed();
     assert!(ping * 3 < all, "a ping took {ping:?} of {all:?}");
 }
@@ -392,9 +392,7 @@ async fn once_it_blocks_it_holds_nothing_up() {
     let blocking: Vec<_> = (0..64).map(|_| act(&peer, "block").send()).collect();
     within(peer.ping().into_future()).await.unwrap();
     let ping = begin.elapsed();
-    for call in blocking {
-        within(call).await.unwrap();
-    }
+    all_answered(blocking).await;
     let all = begin.elapsed();
     assert!(ping * 3 < all, "a ping took {ping:?} of {all:?}");
 }

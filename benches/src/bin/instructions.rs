@@ -47,6 +47,7 @@ async fn main() {
     std::process::exit(0);
 }
 
+/// How many there are in `connections`.
 const CONNECTIONS: usize = 500;
 
 async fn client(n: usize, server: &Node, seams: Seams) -> (Node, Peer) {

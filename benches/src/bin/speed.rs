@@ -9,8 +9,8 @@
 //! ```
 //!
 //! A: `add`, one call in flight. B64, B1024: the same with so many. C: a record, 64 in flight. D1, D64: echo of 1 MiB
-//! and 64 MiB. E: 500 connections with one `add` in flight each. Eidle: memory of an idle connection. F: `add` beside echoes of 16 MiB. H: methods that call back. I: methods
-//! that compute for 1 ms, 64 in flight, and `add` beside them.
+//! and 64 MiB. E: 500 connections with one `add` in flight each. Eidle: memory of an idle connection. F: `add` beside
+//! echoes of 16 MiB. H: methods that call back. I: methods that compute for 1 ms, 64 in flight, and `add` beside them.
 //!
 //! CPU is that of both processes. The comparison with other systems is `benches/comparisons`.
 
@@ -248,6 +248,9 @@ async fn run_rmi(name: &'static str, address: &str, server: u32) -> Result<Strin
     Ok(calls)
 }
 
+/// How many connections there are in E.
+const CONNECTIONS: usize = 500;
+
 /// So many calls in all, by a task for each connection.
 async fn on_all<T, F: Future<Output = Result<(), Error>> + Send + 'static>(
     connections: &[T],
@@ -320,9 +323,7 @@ async fn blobs(peer: &Peer, server: u32, len: usize) -> Result<String, Error> {
     Ok(meter.bytes(len))
 }
 
-/// What a server keeps for a connection that does nothing. Compared: 1,000 connections with 10.
-const CONNECTIONS: usize = 500;
-
+/// What a server keeps for a connection that does nothing. Compared: 1,000 connections with 100.
 async fn idle(address: &str, server: u32) -> Result<String, Error> {
     let mut clients = Vec::new();
     let mut at = [(0, 0); 2];

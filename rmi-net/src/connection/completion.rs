@@ -92,22 +92,13 @@ impl Handover for Completion {
 
 #[cfg(all(test, not(rmi_loom)))]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::Wake;
 
     use rmi_core::exception::CallError;
     use rmi_core::kind::Kind;
 
+    use super::super::wake_count::WakeCount;
     use super::*;
-
-    #[derive(Default)]
-    struct Count(AtomicUsize);
-
-    impl Wake for Count {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
 
     struct Panics;
 
@@ -127,11 +118,11 @@ mod tests {
 
     #[test]
     fn an_outcome_is_given_out_once_and_wakes_who_polled_last() {
-        let (first, last) = (Arc::new(Count::default()), Arc::new(Count::default()));
+        let (first, last) = (Arc::new(WakeCount::default()), Arc::new(WakeCount::default()));
         let completion = Completion::new(Some(first.clone().into()));
         assert!(poll(&completion, &last.clone().into()).is_pending());
         completion.complete(outcome());
-        assert_eq!((first.0.load(Ordering::Relaxed), last.0.load(Ordering::Relaxed)), (0, 1));
+        assert_eq!((first.get(), last.get()), (0, 1));
         assert!(poll(&completion, Waker::noop()).is_ready());
         assert!(poll(&completion, Waker::noop()).is_pending());
     }

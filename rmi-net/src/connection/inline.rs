@@ -143,7 +143,7 @@ impl Inline {
     }
 
     /// Whether a call has been woken; else the task with this context is woken when one is.
-    pub(super) fn poll_woken(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_woken(&self, context: &mut Context<'_>) -> Poll<()> {
         match &self.0 {
             Some(calls) if !calls.is_empty() => calls.queue.poll_woken(context),
             _ => Poll::Pending,

@@ -35,6 +35,8 @@ mod reader;
 mod row;
 mod running;
 mod serving;
+#[cfg(test)]
+mod wake_count;
 mod winding_down;
 mod window;
 mod writer;

@@ -82,35 +82,25 @@ impl Row {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::Wake;
 
+    use super::super::wake_count::WakeCount;
     use super::*;
-
-    #[derive(Default)]
-    struct Count(AtomicUsize);
-
-    impl Wake for Count {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
 
     #[test]
     fn who_was_woken_in_vain_stays_the_first() {
         let mut row = Row::default();
         let (first, second) = (row.join(false), row.join(false));
-        let (woken, other) = (Arc::new(Count::default()), Arc::new(Count::default()));
+        let (woken, other) = (Arc::new(WakeCount::default()), Arc::new(WakeCount::default()));
         row.wait(second, &other.clone().into());
         for n in 1..4 {
             row.wait(first, &woken.clone().into());
             row.first().unwrap().wake();
             assert!(row.is_first(first) && !row.is_first(second));
-            assert_eq!((woken.0.load(Ordering::Relaxed), other.0.load(Ordering::Relaxed)), (n, 0));
+            assert_eq!((woken.get(), other.get()), (n, 0));
         }
         row.leave(first);
         row.first().unwrap().wake();
-        assert_eq!(other.0.load(Ordering::Relaxed), 1);
+        assert_eq!(other.get(), 1);
         assert_eq!((row.len(), row.all().len()), (1, 1));
     }
 
