@@ -71,6 +71,7 @@ impl std::fmt::Debug for Services {
 /// A method that is offered.
 pub(crate) struct Method {
     pub(crate) service: Arc<dyn AnyService>,
+    service_descriptor: &'static ServiceDescriptor,
     pub(crate) descriptor: &'static MethodDescriptor,
     /// `"Service.method"`.
     pub(crate) full_name: Arc<str>,
@@ -80,7 +81,7 @@ pub(crate) struct Method {
 
 impl Method {
     pub(crate) fn service_descriptor(&self) -> &'static ServiceDescriptor {
-        self.service.descriptor()
+        self.service_descriptor
     }
 
     /// The name under which the service is offered here.
@@ -148,10 +149,12 @@ impl Host {
         if services.by_name.contains_key(name) {
             return Err(ServeError::NameTaken(name.to_owned()));
         }
-        for descriptor in service.descriptor().methods() {
+        let service_descriptor = service.descriptor();
+        for descriptor in service_descriptor.methods() {
             let full_name: Arc<str> = format!("{name}.{}", descriptor.name()).into();
             let key = full_name.to_string();
-            let method = Method { service: Arc::clone(&service), descriptor, full_name, pace: Pace::default() };
+            let service = Arc::clone(&service);
+            let method = Method { service, service_descriptor, descriptor, full_name, pace: Pace::default() };
             services.methods.insert(key, Arc::new(method));
         }
         services.by_name.insert(name.to_owned(), service);

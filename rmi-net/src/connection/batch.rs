@@ -5,19 +5,17 @@
 //! queue before, so nothing here waits for room, and no more than that is ever gathered. Answers to calls of this side
 //! are gathered too: their callers are woken together, when the lock is given back.
 
-use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use rmi_core::frame::{frame_type, put_frame};
-use rmi_core::message::{MAX_METHOD_NAME, Response};
-use rmi_core::rejection::Rejection;
+use rmi_core::message::Response;
 
 use super::State;
 use super::answering::flags_of;
-use super::completion::Completion;
+use super::completion::Waiter;
 use super::outgoing::WORTH_A_WRITE;
-use crate::host::{Host, Method};
+use super::serving::RunningCall;
 
 /// Answers to the peer that are gathered at most, and their bytes.
 const MOST_ANSWERS: usize = 64;
@@ -28,8 +26,6 @@ const ROOM: usize = 32 << 10;
 const MOST_ANSWERED: usize = 256;
 /// Time that methods may take in one batch. Those after that are tasks of their own.
 pub(super) const MOST_TIME: Duration = Duration::from_micros(500);
-/// Methods that are found without a look into the node's table.
-const MOST_KNOWN: usize = 8;
 
 /// When the reader lets go of what it has gathered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,16 +48,15 @@ pub(super) struct Batch {
     /// Whether there is room for answers in the queue.
     has_room: bool,
     /// With where they go, once that was looked up.
-    answered: Vec<(u64, Response, Option<Arc<Completion>>)>,
+    answered: Vec<(u64, Response, Option<Waiter>)>,
     /// Credit for what was taken in of large messages.
     pub(super) credit: Option<u64>,
     /// When the last thing ended whose time was taken.
     now: Option<Instant>,
     /// Time that methods took.
     spent: Duration,
-    /// A service that is not offered any more is not kept by those who have called it.
-    known: Vec<(Box<str>, Weak<Method>)>,
-    generation: u64,
+    /// The permit of a call whose answer is here, for the next one. Given back before that answer can leave.
+    spare: Option<RunningCall>,
 }
 
 impl Batch {
@@ -98,33 +93,21 @@ impl Batch {
         took
     }
 
-    /// Finds a method as the host does.
-    pub(super) fn method(&mut self, host: &Host, name: &str) -> Result<Arc<Method>, Rejection> {
-        let generation = host.generation();
-        if self.generation != generation {
-            self.known.clear();
-            self.generation = generation;
-        }
-        let known = self.known.iter().find(|(known, _)| **known == *name);
-        if let Some(method) = known.and_then(|(_, method)| method.upgrade()) {
-            return Ok(method);
-        }
-        let method = host.resolve(name)?;
-        if self.known.len() < MOST_KNOWN && name.len() <= MAX_METHOD_NAME {
-            self.known.push((name.into(), Arc::downgrade(&method)));
-        }
-        Ok(method)
-    }
-
     /// Whether an answer of this size has room.
     pub(super) fn has_room(&self, n_bytes: usize) -> bool {
         self.has_room && self.n_answers < MOST_ANSWERS && self.answers.len() + n_bytes <= ROOM
     }
 
     /// Adds an answer. There is room for it.
-    pub(super) fn answer(&mut self, id: u64, response: &Response) {
+    pub(super) fn answer(&mut self, permit: RunningCall, response: &Response) {
         self.n_answers += 1;
-        put_frame(&mut self.answers, frame_type::RESPONSE, flags_of(response), id, |out| response.encode(out));
+        put_frame(&mut self.answers, frame_type::RESPONSE, flags_of(response), permit.id, |out| response.encode(out));
+        self.spare = Some(permit);
+    }
+
+    /// The permit of a call that has ended, if there is one at hand.
+    pub(super) fn take_spare(&mut self) -> Option<RunningCall> {
+        self.spare.take()
     }
 
     /// Whether what was gathered for the peer is worth a write.
@@ -149,7 +132,7 @@ impl Batch {
         &mut self,
         state: &mut State,
         goes_on: bool,
-        mut answered: impl FnMut(&mut State, u64) -> Option<Arc<Completion>>,
+        mut answered: impl FnMut(&mut State, u64) -> Option<Waiter>,
     ) -> bool {
         if let Some(credit) = self.credit.take() {
             state.outgoing.push(frame_type::WINDOW, 0, 0, |out| out.extend_from_slice(&credit.to_le_bytes()));
@@ -161,17 +144,17 @@ impl Batch {
             state.outgoing.append(&mut self.answers, std::mem::take(&mut self.n_answers));
             self.has_room = goes_on && state.outgoing.set_aside(MOST_ANSWERS, ROOM);
         }
-        for (id, _, completion) in &mut self.answered {
-            *completion = answered(state, *id);
+        for (id, _, waiter) in &mut self.answered {
+            *waiter = answered(state, *id);
         }
         had_room
     }
 
     /// Hands the answers to calls of this side to their callers, when the lock is given back.
     pub(super) fn complete(&mut self) {
-        for (_, response, completion) in self.answered.drain(..) {
-            if let Some(completion) = completion {
-                completion.complete(Ok(response));
+        for (_, response, waiter) in self.answered.drain(..) {
+            if let Some(waiter) = waiter {
+                waiter.complete(Ok(response));
             }
         }
         if self.answered.capacity() > MOST_ANSWERED {

@@ -2,7 +2,7 @@
 //!
 //! A call is registered and its frame put in the queue under one lock, so that ids leave in their order and an answer
 //! always finds its call. What is large is encoded before. The outcome is handed over elsewhere, see
-//! [`Completion`](super::completion::Completion).
+//! [`Completion`].
 //!
 //! A call that finds no room waits for it. Room in the queue comes by itself: the peer reads whatever its methods do. A
 //! place at the peer does not: it is free when another call has ended. A call that is made by a method, which holds a
@@ -21,7 +21,7 @@ use rmi_core::message::Request;
 use rmi_core::transport::{Link, Started, Ticket};
 
 use super::batch::{Batch, Settling};
-use super::completion::Completion;
+use super::completion::{Completion, Waiter};
 use super::pending::{EndedCall, PendingCall, Progress};
 use super::row::Place;
 use super::writer::Write;
@@ -67,7 +67,7 @@ impl Connection {
             Ok(message) => message,
             Err(error) => return Some(Started::refused(error)),
         };
-        let waiting = Waiting::new(waker);
+        let starter = Starter::new(waker);
         let mut state = lock(&self.state);
         if state.refusal(request.scope.is_some()).is_some() {
             return None;
@@ -76,7 +76,7 @@ impl Connection {
         if state.row.is_before(request.scope.is_some()) || !self.has_room(&state, n_bytes, request.one_way) {
             return Some(self.start_later(&mut state, request.take(), n_bytes, deadline, detour.clone()));
         }
-        let sent = self.send(state, request, message, deadline, remaining, waiting);
+        let sent = self.send(state, request, message, deadline, remaining, starter);
         Some(sent.started(self))
     }
 
@@ -100,6 +100,7 @@ impl Connection {
             let this = &place.connection;
             // `None` if it does not go out here.
             let started = poll_fn(|context| {
+                let starter = Starter::new(Some(context.waker()));
                 let mut state = lock(&this.state);
                 if state.refusal(is_nested).is_some() {
                     return Poll::Ready(None);
@@ -115,7 +116,7 @@ impl Connection {
                 let remaining = deadline.map(|deadline| deadline.saturating_duration_since(this.clock.now()));
                 Poll::Ready(Some(match Encoded::of(&request, remaining, this.message_limit()) {
                     Ok(message) => this
-                        .send(state, &request, message, deadline, remaining, Waiting::new(Some(context.waker())))
+                        .send(state, &request, message, deadline, remaining, starter)
                         .started(Arc::clone(this)),
                     Err(error) => Started::refused(error),
                 }))
@@ -160,7 +161,7 @@ impl Connection {
         message: Encoded,
         deadline: Option<Instant>,
         remaining: Option<Duration>,
-        waiting: Waiting,
+        starter: Starter,
     ) -> Sent {
         let state = &mut *guard;
         let id = state.pending.next_id();
@@ -176,8 +177,10 @@ impl Connection {
             }
         };
         let progress = if in_parts { Progress::InParts } else { Progress::Queued { start, end } };
-        let completion = Arc::clone(&waiting.completion);
-        let call = PendingCall::new(deadline, progress, request.one_way, request.no_cancel, completion);
+        let Starter { completion, waker } = starter;
+        let is_watched = waker.is_some();
+        let waiter = Waiter::new(Arc::clone(&completion), waker);
+        let call = PendingCall::new(deadline, progress, request.one_way, request.no_cancel, waiter);
         state.pending.insert(id, call);
         if request.one_way && !in_parts {
             state.one_way.push_back((end, id));
@@ -194,7 +197,7 @@ impl Connection {
         }
         self.write(write);
         let span = tracing::debug_span!("rmi.call", method = %request.target, peer = &*self.peer_name, id);
-        Sent { id, waiting, span }
+        Sent { id, completion, is_watched, span }
     }
 
     /// The largest message that may be sent.
@@ -206,6 +209,8 @@ impl Connection {
     /// Whether all of those calls were ever made.
     pub(super) fn settle(&self, batch: &mut Batch, settling: Settling) -> bool {
         let goes_on = settling != Settling::End;
+        // Given back before the answers can leave: the caller may call again as soon as it has one.
+        drop(batch.take_spare());
         let (mut were_made, mut n_ended, mut made_room) = (true, 0, false);
         let (write, is_winding_down) = {
             let mut state = lock(&self.state);
@@ -228,7 +233,7 @@ impl Connection {
                 }
                 let ended = state.pending.remove(id);
                 n_ended += usize::from(ended.is_some());
-                ended?.completion
+                ended?.waiter
             });
             // Who found no room because of what was set aside has to look again.
             made_room |= was_set_aside;
@@ -304,48 +309,51 @@ impl Link for Connection {
             return;
         }
         // Dropped when the lock is given back.
-        let _call = {
+        let _waiter = {
             let mut state = lock(&self.state);
             // One that has ended is not there any more.
             let Some(call) = state.pending.get_mut(id) else { return };
+            let waiter = call.waiter.take();
             if call.one_way {
                 // It is not taken back, and has its place at the peer until it is written.
-                call.completion = None;
+                drop(state);
                 return;
             }
             if state.ended.is_none() {
                 self.withdraw(&mut state, id);
             }
-            state.pending.remove(id)
+            state.pending.remove(id);
+            waiter
         };
         self.made_room();
         self.flush(false);
     }
 }
 
-/// What a caller waits for. `is_watched`: it has the waker of who waits.
-struct Waiting {
+/// Who starts a call, known before the connection is locked: a waker is the user's code.
+struct Starter {
     completion: Arc<Completion>,
-    is_watched: bool,
+    waker: Option<Waker>,
 }
 
-impl Waiting {
+impl Starter {
     fn new(waker: Option<&Waker>) -> Self {
-        Self { completion: Completion::new(waker.cloned()), is_watched: waker.is_some() }
+        Self { completion: Completion::new(), waker: waker.cloned() }
     }
 }
 
 /// A call that has gone out.
 struct Sent {
     id: u64,
-    waiting: Waiting,
+    completion: Arc<Completion>,
+    /// The waker of who waits is known.
+    is_watched: bool,
     span: tracing::Span,
 }
 
 impl Sent {
     fn started(self, connection: Arc<Connection>) -> Started {
-        let Waiting { completion, is_watched } = self.waiting;
-        let ticket = Ticket::new(connection, self.id, completion, is_watched);
+        let ticket = Ticket::new(connection, self.id, self.completion, self.is_watched);
         Started::Sent(if self.span.is_disabled() { ticket } else { ticket.with_companion(Box::new(self.span)) })
     }
 }

@@ -1,8 +1,12 @@
 //! Where the outcome of a call is handed to its caller.
 //!
-//! Each call that is under way has a [`Completion`], which its ticket and the table of pending calls share. Whoever takes
-//! the call out of the table completes it, once, when the connection's lock is given back. So the callers of a
-//! connection meet at its lock when they send, and neither when they wait nor when they take what has come.
+//! Each call that is under way has a [`Completion`], which its ticket and the table of pending calls share; the table's
+//! part is the [`Waiter`]. Whoever takes the call out of the table completes it, once, when the connection's lock is given
+//! back. So the callers of a connection meet at its lock when they send, and neither when they wait nor when they take what
+//! has come.
+//!
+//! Who starts a call is known to the table. Only who polls the call later leaves a waker at the completion, and is the one
+//! to be woken then.
 //!
 //! One whose outcome was taken is used again: each thread keeps some, so a call allocates nothing. One that was abandoned
 //! is not, for its outcome may be on its way.
@@ -29,30 +33,46 @@ pub(super) struct Completion(Mutex<State>);
 
 #[derive(Debug)]
 enum State {
+    /// For the call's end; with the waker of who has polled it last.
     Waiting(Option<Waker>),
     Ended(Outcome),
-    /// The outcome was taken.
-    Done,
 }
 
-impl Completion {
-    /// One for a new call, and whom to wake when it has ended.
-    pub(super) fn new(waker: Option<Waker>) -> Arc<Self> {
-        // A thread that is ending keeps none.
-        let kept = KEPT.try_with(|kept| kept.borrow_mut().pop()).ok().flatten();
-        let Some(kept) = kept else { return Arc::new(Self(Mutex::new(State::Waiting(waker)))) };
-        *lock(&kept.0) = State::Waiting(waker);
-        kept
+/// Who waits for the end of a call.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    completion: Arc<Completion>,
+    /// The waker of who has started the call and is waiting for it already.
+    waker: Option<Waker>,
+}
+
+impl Waiter {
+    /// Of the call that has this completion.
+    pub(super) fn new(completion: Arc<Completion>, waker: Option<Waker>) -> Self {
+        Self { completion, waker }
     }
 
-    /// The call has ended. Wakes its caller. A waker that panics harms nobody but its own task: others may be told next.
-    pub(super) fn complete(&self, outcome: Outcome) {
-        let before = std::mem::replace(&mut *lock(&self.0), State::Ended(outcome));
-        if let State::Waiting(Some(waker)) = before
+    /// The call has ended. Wakes who waits. A waker that panics harms nobody but its own task: others may be told next.
+    pub(super) fn complete(self, outcome: Outcome) {
+        let before = std::mem::replace(&mut *lock(&self.completion.0), State::Ended(outcome));
+        let polled_last = match before {
+            State::Waiting(polled_last) => polled_last,
+            State::Ended(_) => None,
+        };
+        if let Some(waker) = polled_last.or(self.waker)
             && catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err()
         {
             tracing::error!("the waker of a caller panicked");
         }
+    }
+}
+
+impl Completion {
+    /// One for a new call.
+    pub(super) fn new() -> Arc<Self> {
+        // A thread that is ending keeps none.
+        let kept = KEPT.try_with(|kept| kept.borrow_mut().pop()).ok().flatten();
+        kept.unwrap_or_else(|| Arc::new(Self(Mutex::new(State::Waiting(None)))))
     }
 }
 
@@ -74,9 +94,9 @@ impl Handover for Completion {
                 return Poll::Pending;
             }
         }
-        match std::mem::replace(&mut *state, State::Done) {
+        match std::mem::replace(&mut *state, State::Waiting(None)) {
             State::Ended(outcome) => Poll::Ready(outcome),
-            State::Waiting(_) | State::Done => Poll::Pending,
+            State::Waiting(_) => Poll::Pending,
         }
     }
 
@@ -119,30 +139,38 @@ mod tests {
     #[test]
     fn an_outcome_is_given_out_once_and_wakes_who_polled_last() {
         let (first, last) = (Arc::new(WakeCount::default()), Arc::new(WakeCount::default()));
-        let completion = Completion::new(Some(first.clone().into()));
-        assert!(poll(&completion, &last.clone().into()).is_pending());
-        completion.complete(outcome());
-        assert_eq!((first.get(), last.get()), (0, 1));
-        assert!(poll(&completion, Waker::noop()).is_ready());
-        assert!(poll(&completion, Waker::noop()).is_pending());
+        for polls_again in [false, true] {
+            let completion = Completion::new();
+            let waiter = Waiter::new(completion.clone(), Some(first.clone().into()));
+            if polls_again {
+                assert!(poll(&completion, &last.clone().into()).is_pending());
+            }
+            waiter.complete(outcome());
+            assert_eq!((first.get(), last.get()), (1, u32::from(polls_again)));
+            assert!(poll(&completion, Waker::noop()).is_ready());
+            assert!(poll(&completion, Waker::noop()).is_pending());
+        }
     }
 
     #[test]
     fn one_that_is_used_again_knows_nothing_of_the_call_before() {
-        let used = Completion::new(None);
-        used.complete(outcome());
+        let used = Completion::new();
+        let waker = Arc::new(WakeCount::default());
+        Waiter::new(used.clone(), Some(waker.clone().into())).complete(outcome());
         assert!(poll(&used, Waker::noop()).is_ready());
         let place = Arc::as_ptr(&used);
         used.release();
-        let again = Completion::new(None);
+        let again = Completion::new();
         assert_eq!(Arc::as_ptr(&again), place);
         assert!(poll(&again, Waker::noop()).is_pending());
+        Waiter::new(again.clone(), None).complete(outcome());
+        assert_eq!(waker.get(), 1);
     }
 
     #[test]
     fn a_waker_that_panics_takes_no_outcome_with_it() {
-        let completion = Completion::new(Some(Arc::new(Panics).into()));
-        completion.complete(outcome());
+        let completion = Completion::new();
+        Waiter::new(completion.clone(), Some(Arc::new(Panics).into())).complete(outcome());
         assert!(poll(&completion, Waker::noop()).is_ready());
     }
 }

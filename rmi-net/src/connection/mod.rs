@@ -27,6 +27,7 @@ mod completion;
 mod handshake;
 mod inline;
 mod keeper;
+mod known;
 #[cfg(all(test, rmi_loom))]
 mod loom_tests;
 mod outgoing;

@@ -7,12 +7,11 @@
 //! Invariants: an id stands in at most one place; a call leaves the table when it ends, or its caller is gone. The
 //! earliest deadline may be that of a call that has ended: then the keeper looks once in vain.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use rmi_core::transport::Outcome;
 
-use super::completion::Completion;
+use super::completion::Waiter;
 use crate::mutant::{self, Mutant};
 
 /// How far a request has got.
@@ -35,8 +34,8 @@ pub(super) struct PendingCall {
     pub(super) no_cancel: bool,
     /// The answer is coming in parts.
     pub(super) is_answer_open: bool,
-    /// Where its outcome goes. `None` if its caller is gone, and it goes out all the same.
-    pub(super) completion: Option<Arc<Completion>>,
+    /// `None` if its caller is gone, and it goes out all the same.
+    pub(super) waiter: Option<Waiter>,
 }
 
 impl PendingCall {
@@ -45,9 +44,9 @@ impl PendingCall {
         progress: Progress,
         one_way: bool,
         no_cancel: bool,
-        completion: Arc<Completion>,
+        waiter: Waiter,
     ) -> Self {
-        Self { deadline, progress, one_way, no_cancel, is_answer_open: false, completion: Some(completion) }
+        Self { deadline, progress, one_way, no_cancel, is_answer_open: false, waiter: Some(waiter) }
     }
 }
 
@@ -55,15 +54,15 @@ impl PendingCall {
 #[derive(Debug)]
 #[must_use = "its caller has to be told"]
 pub(super) struct EndedCall {
-    completion: Option<Arc<Completion>>,
+    waiter: Option<Waiter>,
     outcome: Outcome,
 }
 
 impl EndedCall {
     /// Tells its caller, when the locks are given back.
     pub(super) fn tell(self) {
-        if let Some(completion) = self.completion {
-            completion.complete(self.outcome);
+        if let Some(waiter) = self.waiter {
+            waiter.complete(self.outcome);
         }
     }
 }
@@ -147,7 +146,7 @@ impl Pending {
 
     /// Ends a call. `None` if it has ended before or is gone.
     pub(super) fn end(&mut self, id: u64, outcome: Outcome) -> Option<EndedCall> {
-        Some(EndedCall { completion: self.remove(id)?.completion, outcome })
+        Some(EndedCall { waiter: self.remove(id)?.waiter, outcome })
     }
 
     /// Takes a call out of the table.
@@ -201,10 +200,11 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::completion::Completion;
     use super::*;
 
     fn call() -> PendingCall {
-        PendingCall::new(None, Progress::Sent, false, false, Completion::new(None))
+        PendingCall::new(None, Progress::Sent, false, false, Waiter::new(Completion::new(), None))
     }
 
     #[test]

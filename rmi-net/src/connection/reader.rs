@@ -23,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use super::assembly::{Assembly, Whole};
 use super::batch::{Batch, Settling};
 use super::inline::Inline;
+use super::known::Known;
 use super::serving::{Opened, Turn};
 use super::{Connection, Ended, Halves, NO_FRAME};
 use crate::budget::{Bucket, Patience};
@@ -54,11 +55,18 @@ struct Reader {
     /// The greatest id of a request that was handled, and the greatest that is accepted.
     last_request: u64,
     last_accepted: u64,
-    batch: Batch,
-    /// Methods that wait and that are polled here.
-    inline: Inline,
+    reading: Reading,
     /// A call or an answer was among what came in this turn.
     has_calls: bool,
+}
+
+/// What the calls of the peer need of the reader.
+#[derive(Default)]
+pub(super) struct Reading {
+    pub(super) batch: Batch,
+    /// Methods that wait and that are polled here.
+    pub(super) inline: Inline,
+    pub(super) known: Known,
 }
 
 /// Why the connection cannot go on.
@@ -95,8 +103,7 @@ pub(super) async fn run(connection: Arc<Connection>, halves: Halves) {
         pings: (0, 0),
         last_request: 0,
         last_accepted: u64::MAX,
-        batch: Batch::default(),
-        inline: Inline::default(),
+        reading: Reading::default(),
         has_calls: false,
     };
     let mut want = LEAST_READ;
@@ -229,7 +236,7 @@ impl Reader {
         };
         match read {
             Poll::Ready(read) => Poll::Ready(Some(read)),
-            Poll::Pending => self.inline.poll_woken(context).map(|()| None),
+            Poll::Pending => self.reading.inline.poll_woken(context).map(|()| None),
         }
     }
 
@@ -239,6 +246,7 @@ impl Reader {
         let handled = self.frames(buffer);
         // Also what came before something that ends the connection.
         let settled = self.poll_inline().and(self.settle(Settling::End));
+        self.reading.known.let_go();
         let has_passed_one = handled?;
         settled?;
         let since = &self.connection.frame_since;
@@ -261,7 +269,7 @@ impl Reader {
             state.last_request = state.last_request.max(last_request);
             state.is_reading = true;
             state.n_readings += 1;
-            self.batch.begin(&mut state, last_request > 0, !self.inline.is_empty());
+            self.reading.batch.begin(&mut state, last_request > 0, !self.reading.inline.is_empty());
             std::mem::take(&mut state.dropped)
         };
         for key in dropped {
@@ -300,24 +308,24 @@ impl Reader {
     /// Lets go of what was gathered; more may follow, unless it is the last time. Answers of methods that ran here, pongs
     /// and credit leave together.
     fn settle(&mut self, settling: Settling) -> Result<(), Fatal> {
-        self.batch.credit = self.assembly.take_due_credit();
-        if self.connection.settle(&mut self.batch, settling) { Ok(()) } else { Err(NEVER_MADE) }
+        self.reading.batch.credit = self.assembly.take_due_credit();
+        if self.connection.settle(&mut self.reading.batch, settling) { Ok(()) } else { Err(NEVER_MADE) }
     }
 
     /// Polls the methods that wait here and were woken, also by answers that have come.
     fn poll_inline(&mut self) -> Result<(), Fatal> {
-        if self.inline.is_empty() {
+        if self.reading.inline.is_empty() {
             return Ok(());
         }
-        let settled = if self.batch.has_answered() { self.settle(Settling::Methods) } else { Ok(()) };
-        self.inline.poll_round(&self.connection, &mut self.batch);
+        let settled = if self.reading.batch.has_answered() { self.settle(Settling::Methods) } else { Ok(()) };
+        self.reading.inline.poll_round(&self.connection, &mut self.reading.batch);
         settled
     }
 
     fn frame(&mut self, header: FrameHeader, payload: &[u8]) -> Result<(), Fatal> {
         let connection = &self.connection;
         if header.frame_type != frame_type::REQUEST {
-            self.batch.forget_time();
+            self.reading.batch.forget_time();
         }
         match header.frame_type {
             frame_type::REQUEST => {
@@ -425,8 +433,8 @@ impl Reader {
         opened: Option<Opened>,
     ) -> Result<(), Fatal> {
         let message = message.unwrap_or(Message::Borrowed(&[]));
-        match self.connection.on_request(id, message, opened, &mut self.batch, &mut self.inline) {
-            Ok(()) if self.batch.is_worth_a_write() => self.settle(Settling::Part),
+        match self.connection.on_request(id, message, opened, &mut self.reading) {
+            Ok(()) if self.reading.batch.is_worth_a_write() => self.settle(Settling::Part),
             Ok(()) => Ok(()),
             Err(_) => self.bear(|patience| &mut patience.bad_requests, "too many requests that cannot be read"),
         }
@@ -451,7 +459,7 @@ impl Reader {
         let response = response.unwrap_or_else(|error| {
             Response::exception(Exception::new(Kind::ResponseDecode, format!("the answer cannot be read: {error}")))
         });
-        if self.batch.answered(header.id, response) {
+        if self.reading.batch.answered(header.id, response) {
             self.settle(Settling::Part)?;
         }
         if is_readable {

@@ -40,32 +40,110 @@ pub(super) struct Run {
     pub(super) permit: RunningCall,
 }
 
+/// What is known of a call whose method may end where its request was read: lent, until it is known to live longer.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) method: &'a Arc<Method>,
+    pub(super) context: &'a CallContext,
+    pub(super) one_way: bool,
+    pub(super) no_cancel: bool,
+}
+
+/// Decodes the arguments of a call; with `polls`, an `async` method is polled once. A refusal is an answer that is there
+/// already.
+pub(super) fn begin(
+    method: &Method,
+    context: &CallContext,
+    args: &[u8],
+    kwargs: Option<&[u8]>,
+    attachments: &[Bytes],
+    polls: bool,
+) -> Begun {
+    let call = Call::new(method.descriptor, args, kwargs, attachments, context);
+    run::begin(&*method.service, &call, polls)
+        .unwrap_or_else(|rejection| Begun::Done(Response::exception(rejection.into_exception())))
+}
+
+impl Asked<'_> {
+    /// Answers a call that has ended where it was read. If its answer is gathered, its permit is for the next call.
+    pub(super) fn answer_here(
+        self,
+        permit: RunningCall,
+        response: Response,
+        batch: &mut Batch,
+        now: impl FnOnce() -> Instant,
+    ) {
+        self.log(&response, &permit);
+        self.gather_answer(permit, response, batch, now);
+    }
+
+    fn log(&self, response: &Response, permit: &RunningCall) {
+        let Response::Exception(exception) = response else { return };
+        let (caller, method, id) = (permit.connection.peer_name(), &self.method.full_name, permit.id);
+        match exception.kind {
+            Kind::Panicked => tracing::error!(%caller, %method, id, "the method panicked"),
+            kind if self.one_way => {
+                tracing::warn!(%caller, %method, id, %kind, "a one-way call failed: {}", exception.message);
+            }
+            kind => tracing::debug!(%caller, %method, id, %kind, "answered with an exception"),
+        }
+    }
+
+    fn gather_answer(
+        &self,
+        permit: RunningCall,
+        response: Response,
+        batch: &mut Batch,
+        now: impl FnOnce() -> Instant,
+    ) {
+        if self.one_way {
+            return;
+        }
+        let connection = &permit.connection;
+        let deadline = self.context.scope().deadline().filter(|_| !self.no_cancel);
+        let response = match deadline {
+            Some(deadline) if deadline <= now() => {
+                Response::exception(Exception::new(Kind::Timeout, "the deadline passed while the method ran"))
+            }
+            _ => response,
+        };
+        let response = match response {
+            Response::Value(_) => response,
+            exception => exception.placed(connection.serving.host.node(), &self.method.full_name),
+        };
+        let len = response.len_at_most();
+        if !response.attachments().is_empty() || !batch.has_room(len) || len as u64 > connection.message_limit() {
+            // Encoding and writing are no method's time.
+            batch.forget_time();
+            let connection = Arc::clone(connection);
+            return connection.respond(permit.id, &self.method.full_name, response, Some(permit));
+        }
+        batch.answer(permit, &response);
+    }
+}
+
 impl Run {
+    /// A call that lives longer than its request is read.
+    pub(super) fn new(asked: Asked<'_>, permit: RunningCall) -> Self {
+        let Asked { method, context, one_way, no_cancel } = asked;
+        Self { method: Arc::clone(method), context: context.clone(), one_way, no_cancel, turn: None, permit }
+    }
+
+    fn asked(&self) -> Asked<'_> {
+        let Self { method, context, one_way, no_cancel, .. } = self;
+        Asked { method, context, one_way: *one_way, no_cancel: *no_cancel }
+    }
+
     fn connection(&self) -> &Arc<Connection> {
         &self.permit.connection
-    }
-
-    pub(super) fn span(&self) -> tracing::Span {
-        tracing::debug_span!(
-            "rmi.serve",
-            method = &*self.method.full_name,
-            caller = &**self.connection().peer_name(),
-            id = self.permit.id,
-        )
-    }
-
-    /// Decodes the arguments; with `polls`, an `async` method is polled once. A refusal is an answer that is there
-    /// already.
-    pub(super) fn begin(&self, args: &[u8], kwargs: Option<&[u8]>, attachments: &[Bytes], polls: bool) -> Begun {
-        let call = Call::new(self.method.descriptor, args, kwargs, attachments, &self.context);
-        run::begin(&*self.method.service, &call, polls)
-            .unwrap_or_else(|rejection| Begun::Done(Response::exception(rejection.into_exception())))
     }
 
     /// Decodes the arguments of a large request, and runs it.
     pub(super) async fn run_owned(self, body: Bytes, attachments: Vec<Bytes>) {
         let begun = match IncomingRequest::decode(&body) {
-            Ok(incoming) => self.begin(incoming.args, incoming.kwargs, &attachments, false),
+            Ok(incoming) => {
+                begin(&self.method, &self.context, incoming.args, incoming.kwargs, &attachments, false)
+            }
             // It was decoded before.
             Err(error) => Begun::Done(Response::exception(Exception::new(Kind::BadArguments, error.to_string()))),
         };
@@ -131,22 +209,10 @@ impl Run {
         });
     }
 
-    fn log(&self, response: &Response) {
-        let Response::Exception(exception) = response else { return };
-        let (caller, method, id) = (self.connection().peer_name(), &self.method.full_name, self.permit.id);
-        match exception.kind {
-            Kind::Panicked => tracing::error!(%caller, %method, id, "the method panicked"),
-            kind if self.one_way => {
-                tracing::warn!(%caller, %method, id, %kind, "a one-way call failed: {}", exception.message);
-            }
-            kind => tracing::debug!(%caller, %method, id, %kind, "answered with an exception"),
-        }
-    }
-
     /// Answers a call that stands in the table of those that can be stopped.
     pub(super) fn answer(mut self, response: Response) {
         self.turn = None;
-        self.log(&response);
+        self.asked().log(&response, &self.permit);
         // A call that is not in the table any more was cancelled or has expired: nobody wants the answer.
         let is_wanted = self.permit.leave_table();
         if is_wanted && !self.one_way {
@@ -156,46 +222,15 @@ impl Run {
     }
 
     /// Answers a call that stands in the table of those that can be stopped, and was polled by the reader.
-    pub(super) fn answer_inline(mut self, response: Response, batch: &mut Batch, now: impl FnOnce() -> Instant) {
-        self.log(&response);
-        if self.permit.leave_table() {
-            self.gather_answer(response, batch, now);
+    pub(super) fn answer_inline(self, response: Response, batch: &mut Batch, now: impl FnOnce() -> Instant) {
+        let Self { method, context, one_way, no_cancel, turn, mut permit } = self;
+        // The reader polls no method of a serial service.
+        debug_assert!(turn.is_none());
+        let asked = Asked { method: &method, context: &context, one_way, no_cancel };
+        asked.log(&response, &permit);
+        if permit.leave_table() {
+            asked.gather_answer(permit, response, batch, now);
         }
-    }
-
-    /// Answers a call that has ended where it was read.
-    pub(super) fn answer_here(self, response: Response, batch: &mut Batch, now: impl FnOnce() -> Instant) {
-        self.log(&response);
-        self.gather_answer(response, batch, now);
-    }
-
-    fn gather_answer(self, response: Response, batch: &mut Batch, now: impl FnOnce() -> Instant) {
-        if self.one_way {
-            return;
-        }
-        let connection = self.connection();
-        let deadline = self.context.scope().deadline().filter(|_| !self.no_cancel);
-        let response = match deadline {
-            Some(deadline) if deadline <= now() => {
-                Response::exception(Exception::new(Kind::Timeout, "the deadline passed while the method ran"))
-            }
-            _ => response,
-        };
-        let response = match response {
-            Response::Value(_) => response,
-            exception => exception.placed(connection.serving.host.node(), &self.method.full_name),
-        };
-        let len = response.len_at_most();
-        if !response.attachments().is_empty() || !batch.has_room(len) || len as u64 > connection.message_limit() {
-            // Encoding and writing are no method's time.
-            batch.forget_time();
-            let connection = Arc::clone(connection);
-            return connection.respond(self.permit.id, &self.method.full_name, response, Some(self.permit));
-        }
-        let id = self.permit.id;
-        // Given back before the answer can leave: the caller may call again as soon as it has it.
-        drop(self);
-        batch.answer(id, &response);
     }
 }
 

@@ -30,9 +30,9 @@ use tokio::task::AbortHandle;
 use tracing::Instrument;
 
 use super::Connection;
-use super::batch::Batch;
-use super::inline::{Inline, Signal};
-use super::running::{Run, RunTask};
+use super::inline::Signal;
+use super::reader::Reading;
+use super::running::{Asked, Run, RunTask, begin};
 use crate::budget::{PeerBudget, too_many_calls};
 use crate::host::{BYTES_PER_VALUE, Host, Method};
 use crate::mutant::{self, Mutant};
@@ -48,6 +48,8 @@ const DECODED_HERE: usize = 16 << 10;
 pub(super) struct Serving {
     pub(super) host: Arc<Host>,
     caller: Caller,
+    /// What most calls have in common: no deadline, no trace context.
+    plain: CallContext,
     calls: Mutex<Calls>,
     /// Permits that are out, also those of calls that were cancelled and still run.
     n_running: AtomicUsize,
@@ -117,6 +119,15 @@ pub(super) struct RunningCall {
 }
 
 impl RunningCall {
+    pub(super) fn span(&self, method: &Method) -> tracing::Span {
+        tracing::debug_span!(
+            "rmi.serve",
+            method = &*method.full_name,
+            caller = &**self.connection.peer_name(),
+            id = self.id,
+        )
+    }
+
     /// Takes the call out of the table. Whether it was there.
     pub(super) fn leave_table(&mut self) -> bool {
         let was_in_table = std::mem::take(&mut self.is_in_table);
@@ -150,6 +161,7 @@ impl Serving {
         Self {
             budget: host.budgets.of(peer),
             host,
+            plain: CallContext::new(caller.clone(), Scope::default()),
             caller,
             calls: Mutex::default(),
             n_running: AtomicUsize::new(0),
@@ -267,8 +279,7 @@ impl Connection {
         id: u64,
         message: Message<'_>,
         opened: Option<Opened>,
-        batch: &mut Batch,
-        inline: &mut Inline,
+        reading: &mut Reading,
     ) -> Result<(), ScanError> {
         let incoming = match IncomingRequest::decode(message.body()) {
             Ok(incoming) => incoming,
@@ -278,7 +289,7 @@ impl Connection {
                 return Err(error);
             }
         };
-        if let Err(rejection) = self.try_request(id, &incoming, &message, opened, batch, inline) {
+        if let Err(rejection) = self.try_request(id, &incoming, &message, opened, reading) {
             self.reject(id, incoming.method, incoming.is_one_way(), rejection);
         }
         Ok(())
@@ -290,12 +301,12 @@ impl Connection {
         incoming: &IncomingRequest<'_>,
         message: &Message<'_>,
         opened: Option<Opened>,
-        batch: &mut Batch,
-        inline: &mut Inline,
+        reading: &mut Reading,
     ) -> Result<(), Rejection> {
+        let Reading { batch, inline, known } = reading;
         let (came_at, turn) = opened.map_or((None, None), |opened| (Some(opened.at), opened.turn));
         let n_values = incoming.n_values + message.attachments().len();
-        let permit = self.permit(id, message.len() + n_values * BYTES_PER_VALUE)?;
+        let permit = self.permit_after(batch.take_spare(), id, message.len() + n_values * BYTES_PER_VALUE)?;
         let deadline = match incoming.remaining {
             None => None,
             Some(remaining) => {
@@ -307,31 +318,36 @@ impl Connection {
                 deadline
             }
         };
-        let method = batch.method(&self.serving.host, incoming.method)?;
+        let method = known.method(&self.serving.host, incoming.method)?;
         let caller = &self.serving.caller;
         if !method.allows(caller.roles()) {
             let message = format!("`{}` may not call `{}`", caller.name(), method.full_name);
             return Err(Rejection::new(Kind::Denied, message));
         }
-        let turn = turn.or_else(|| self.serving.turn(&method));
+        let turn = turn.or_else(|| self.serving.turn(method));
         let execution = method.descriptor.execution();
-        let scope = Scope::new(deadline).with_trace_parent(incoming.trace_parent.map(Into::into));
-        // A plain method cannot be dropped: it can look whether it is still wanted.
-        let scope = match execution {
-            Execution::Blocking | Execution::Compute => scope.with_cancellation(Cancellation::new()),
-            _ => scope,
+        let is_plain_method = matches!(execution, Execution::Blocking | Execution::Compute);
+        let own_context;
+        let context = if deadline.is_some() || incoming.trace_parent.is_some() || is_plain_method {
+            let scope = Scope::new(deadline).with_trace_parent(incoming.trace_parent.map(Into::into));
+            // A plain method cannot be dropped: it can look whether it is still wanted.
+            let scope = if is_plain_method { scope.with_cancellation(Cancellation::new()) } else { scope };
+            own_context = CallContext::new(caller.clone(), scope);
+            &own_context
+        } else {
+            &self.serving.plain
         };
         let (one_way, no_cancel) = (incoming.is_one_way(), incoming.is_no_cancel() || method.descriptor.is_no_cancel());
-        let context = CallContext::new(caller.clone(), scope);
-        let mut run = Run { method, context, one_way, no_cancel, turn: None, permit };
+        let asked = Asked { method, context, one_way, no_cancel };
         // A `direct` method runs while it is dispatched, so its turn comes before.
         let waits_to_dispatch = turn.is_some() && execution == Execution::Direct;
         if waits_to_dispatch || message.body().len() > DECODED_HERE {
             // Decoding what is large takes time: not here.
             batch.forget_time();
+            let mut run = Run::new(asked, permit);
             if self.enter_table(&mut run) {
                 let (body, attachments) = message.to_owned_parts();
-                let span = run.span();
+                let span = run.permit.span(&run.method);
                 let method = async move {
                     run.turn = wait_for(turn).await;
                     run.run_owned(body, attachments).await;
@@ -341,21 +357,23 @@ impl Connection {
             }
             return Ok(());
         }
-        let is_quick = execution == Execution::Async && run.method.pace.place() == Place::Reader;
+        let is_quick = execution == Execution::Async && method.pace.place() == Place::Reader;
         let polls = is_quick && turn.is_none() && batch.has_time();
         let runs_here = polls || execution == Execution::Direct;
         let began = runs_here.then(|| batch.now(|| self.clock.now()));
-        let span = run.span();
-        let begun = span.in_scope(|| run.begin(incoming.args, incoming.kwargs, message.attachments(), polls));
+        let span = permit.span(method);
+        let begun =
+            span.in_scope(|| begin(method, context, incoming.args, incoming.kwargs, message.attachments(), polls));
         if let Some(began) = began {
             let took = batch.took(began, self.clock.now());
             if polls {
-                run.method.pace.polled(Place::Reader, took);
+                method.pace.polled(Place::Reader, took);
             }
         }
         match (begun, turn) {
-            (Begun::Done(response), _) => run.answer_here(response, batch, || self.clock.now()),
+            (Begun::Done(response), _) => asked.answer_here(permit, response, batch, || self.clock.now()),
             (begun, turn) => {
+                let mut run = Run::new(asked, permit);
                 if self.enter_table(&mut run) {
                     match begun {
                         // A method that is not cancelled outlives the reader.
@@ -416,6 +434,26 @@ impl Connection {
             self.look_at(deadline);
         }
         run.permit.is_in_table
+    }
+
+    /// Takes what a call of the peer needs, where one has ended whose permit is at hand: if that is as much as this one
+    /// needs, nothing has to be given back and taken.
+    fn permit_after(
+        self: &Arc<Self>,
+        spare: Option<RunningCall>,
+        id: u64,
+        memory: usize,
+    ) -> Result<RunningCall, Rejection> {
+        match spare {
+            Some(mut permit) if permit.memory == memory => {
+                permit.id = id;
+                Ok(permit)
+            }
+            spare => {
+                drop(spare);
+                self.permit(id, memory)
+            }
+        }
     }
 
     /// Takes what a call of the peer needs.

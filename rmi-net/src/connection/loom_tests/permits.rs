@@ -5,8 +5,7 @@ use std::sync::atomic::{AtomicUsize as Plain, Ordering::SeqCst};
 use loom::thread;
 use rmi_core::message::Message;
 
-use super::super::batch::Batch;
-use super::super::inline::Inline;
+use super::super::reader::Reading;
 use super::*;
 
 /// Nothing is held of what the node and the peer may hold: a message of any size fits.
@@ -110,9 +109,7 @@ fn a_call_that_ends_while_its_time_is_over_and_the_node_stops_is_answered_once()
         let mut message = BytesMut::new();
         Request::new(Target::by_name("Echo.run"), Args::new()).encode(Some(Duration::from_secs(5)), &mut message);
         assert!(
-            connection
-                .on_request(1, Message::Borrowed(&message), None, &mut Batch::default(), &mut Inline::default())
-                .is_ok()
+            connection.on_request(1, Message::Borrowed(&message), None, &mut Reading::default()).is_ok()
         );
         expiring.join().unwrap();
         stopping.join().unwrap();
