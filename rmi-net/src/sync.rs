@@ -7,9 +7,9 @@
 mod under_loom;
 
 #[cfg(all(test, rmi_loom))]
-pub(crate) use self::under_loom::{Mutex, MutexGuard, Notify, atomic};
+pub(crate) use self::under_loom::{Mutex, MutexGuard, Notify, TriedGuard, TriedMutex, atomic};
 #[cfg(not(all(test, rmi_loom)))]
-pub(crate) use std::sync::{Mutex, MutexGuard, atomic};
+pub(crate) use std::sync::{Mutex, Mutex as TriedMutex, MutexGuard, MutexGuard as TriedGuard, atomic};
 #[cfg(not(all(test, rmi_loom)))]
 pub(crate) use tokio::sync::Notify;
 
@@ -21,6 +21,11 @@ use self::atomic::{AtomicUsize, Ordering};
 
 /// Locks, whatever became of the thread that held it last.
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The same for a lock that others only try to take.
+pub(crate) fn lock_tried<T>(mutex: &TriedMutex<T>) -> TriedGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -43,6 +48,14 @@ impl Bell {
         let notified = self.notify.notified();
         self.n_listeners.fetch_add(1, Ordering::AcqRel);
         Listener { notified, place: Place(self) }
+    }
+
+    /// The same where what has changed was changed under a lock, and who listens looks under it as well: cheaper.
+    pub(crate) fn ring_locked(&self) {
+        // Who has looked before the change has listened before that, and the lock lets this thread see it.
+        if self.n_listeners.load(Ordering::Relaxed) > 0 {
+            self.notify.notify_waiters();
+        }
     }
 
     pub(crate) fn ring(&self) {

@@ -190,7 +190,7 @@ impl Connection {
             state.keeper_at = deadline;
         }
         let is_alone = state.pending.len() == 1;
-        let write = state.next_write(is_alone);
+        let write = state.next_write(&self.io, is_alone);
         drop(guard);
         if wake_keeper {
             self.keeper.notify_one();
@@ -212,7 +212,9 @@ impl Connection {
         // Given back before the answers can leave: the caller may call again as soon as it has one.
         drop(batch.take_spare());
         let (mut were_made, mut n_ended, mut made_room) = (true, 0, false);
-        let (write, is_winding_down) = {
+        let writes = settling != Settling::Methods;
+        let completes = batch.has_answered();
+        let (write, has_work, is_winding_down) = {
             let mut state = lock(&self.state);
             state.is_reading = goes_on;
             let was_set_aside = batch.settle(&mut state, goes_on, |state, id| {
@@ -237,22 +239,25 @@ impl Connection {
             });
             // Who found no room because of what was set aside has to look again.
             made_room |= was_set_aside;
-            let write = match settling {
-                Settling::Part | Settling::End => state.next_write(true),
-                Settling::Methods => Write::Nothing,
-            };
-            (write, state.said_goaway.is_some())
+            // Callers are woken before something is written, and not under the lock with which that begins.
+            let write = if writes && !completes { state.next_write(&self.io, true) } else { Write::Nothing };
+            (write, state.outgoing.has_work(), state.said_goaway.is_some())
         };
-        batch.complete();
         self.write(write);
+        if completes {
+            batch.complete();
+            if writes && has_work {
+                self.flush(true);
+            }
+        }
         if made_room {
-            self.room.ring();
+            self.room.ring_locked();
         }
         if made_room || n_ended > 0 {
             self.wake_first_in_row();
         }
         if n_ended > 0 || is_winding_down {
-            self.progress.ring();
+            self.progress.ring_locked();
         }
         were_made
     }

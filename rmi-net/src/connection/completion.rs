@@ -146,7 +146,7 @@ mod tests {
                 assert!(poll(&completion, &last.clone().into()).is_pending());
             }
             waiter.complete(outcome());
-            assert_eq!((first.get(), last.get()), (1, u32::from(polls_again)));
+            assert_eq!((first.get(), last.get()), (1, usize::from(polls_again)));
             assert!(poll(&completion, Waker::noop()).is_ready());
             assert!(poll(&completion, Waker::noop()).is_pending());
         }

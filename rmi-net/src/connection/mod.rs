@@ -15,7 +15,7 @@
 //!
 //! What must stay true: the reader awaits nothing but the socket and its turn. Nobody awaits under a lock, and no user
 //! code runs under one. A call ends exactly once: by its answer, its deadline, the end of the connection, or because its
-//! caller is gone. The lock of `Io` is taken before the lock of `State`, never after; under that of a
+//! caller is gone. The lock of `Io` is taken before the lock of `State`; after it, it is only tried. Under that of a
 //! completion no other is taken.
 
 mod accounts;
@@ -72,7 +72,7 @@ use crate::limits::{DEAD_AFTER, Limits, PING_AFTER};
 use crate::mutant::{self, Mutant};
 use crate::seam::{Clock, Stream};
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use crate::sync::{Bell, Mutex, Notify, lock};
+use crate::sync::{Bell, Mutex, Notify, TriedMutex, lock, lock_tried};
 use crate::tasks::spawn;
 
 /// No frame has come in part.
@@ -108,7 +108,7 @@ pub(crate) struct Connection {
     runtime: Handle,
     watcher: Weak<dyn Watcher>,
     state: Mutex<State>,
-    io: Mutex<Io>,
+    io: TriedMutex<Io>,
     /// Bytes of small frames that the system has taken.
     written: AtomicU64,
     serving: Serving,
@@ -282,7 +282,7 @@ impl Connection {
                 pinged_reading: None,
                 ended: None,
             }),
-            io: Mutex::new(Io::new(writer)),
+            io: TriedMutex::new(Io::new(writer)),
             written: AtomicU64::new(0),
             serving: Serving::new(host, caller(weak, &peer_name), peer.instance),
             n_in_row: AtomicUsize::new(0),
@@ -409,7 +409,7 @@ impl Connection {
         let mut told = Vec::new();
         {
             // Nobody writes meanwhile: what has not been counted as written has not left.
-            let mut io = lock(&self.io);
+            let mut io = lock_tried(&self.io);
             let mut guard = lock(&self.state);
             let state = &mut *guard;
             if state.ended.is_some() {

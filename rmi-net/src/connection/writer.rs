@@ -22,12 +22,12 @@ use super::pending::{EndedCall, Progress};
 use super::{Connection, Ended, State, nil};
 use crate::mutant::{self, Mutant};
 use crate::sync::atomic::Ordering;
-use crate::sync::lock;
+use crate::sync::{TriedGuard, TriedMutex, lock, lock_tried};
 
 /// Most buffers in one system call.
 const MOST_SLICES: usize = 16;
-/// So often the queue is emptied by who is not the writer task: it does not write for all others.
-const MOST_FILLS: usize = 4;
+/// So often the queue is emptied once more by who is not the writer task: it does not write for all others.
+const MOST_FILLS: usize = 3;
 /// A buffer that a burst has made larger than this is given back.
 const KEPT_BUFFER: usize = 64 << 10;
 
@@ -84,6 +84,14 @@ impl Io {
         self.head.is_empty() && self.tail.is_empty()
     }
 
+    /// Takes out of the queue what is to be written next. What was taken before is written, and was noted.
+    fn fill(&mut self, outgoing: &mut Outgoing) {
+        if self.head.capacity() > KEPT_BUFFER {
+            self.head = BytesMut::new();
+        }
+        outgoing.fill(&mut self.head, &mut self.tail, &mut self.finished);
+    }
+
     /// Writes once. `Ready(0)` if the other end takes nothing any more.
     fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
         let Some(writer) = &mut self.writer else {
@@ -121,33 +129,39 @@ impl Io {
 impl Connection {
     /// Gets what is in the queue going. `is_alone`: nobody else is likely to add something at once.
     pub(super) fn flush(&self, is_alone: bool) {
-        let write = lock(&self.state).next_write(is_alone);
+        let write = lock(&self.state).next_write(&self.io, is_alone);
         self.write(write);
     }
 
-    /// Does what [`State::next_write`] has found to do, when the lock is given back.
-    pub(super) fn write(&self, write: Write) {
-        let waker = match write {
+    /// Does what [`State::next_write`] has found to do, when the lock of the state is given back.
+    pub(super) fn write(&self, write: Write<'_>) {
+        let mut io = match write {
             Write::Nothing => return,
             Write::Later(waker) => return waker.wake(),
-            Write::Now(waker) => waker,
+            Write::Now(io) => io,
         };
-        let (flushed, told) = match self.io.try_lock() {
-            Ok(mut io) => {
-                let flushed = self.write_all(&mut io, &mut Context::from_waker(&waker), MOST_FILLS);
-                (flushed, std::mem::take(&mut io.told))
-            }
-            // Somebody writes just now, and may have looked at the queue before we added to it.
-            Err(_) => (Ok(Flushed::Blocked), Vec::new()),
-        };
-        self.tell(told);
+        // The writer task's waker takes the place of this one, if the socket is full.
+        let flushed = self.write_all(&mut io, &mut Context::from_waker(Waker::noop()), MOST_FILLS);
+        let told = std::mem::take(&mut io.told);
+        drop(io);
+        if !told.is_empty() {
+            self.tell(told);
+        }
         match flushed {
             Ok(Flushed::All) => {}
-            Ok(Flushed::Blocked) => {
-                lock(&self.state).is_writer_awake = true;
-                waker.wake();
-            }
+            Ok(Flushed::Blocked) => self.wake_writer(),
             Err(error) => self.end(Ended::io(error)),
+        }
+    }
+
+    fn wake_writer(&self) {
+        let waker = {
+            let mut state = lock(&self.state);
+            state.is_writer_awake = true;
+            state.writer.clone()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
         }
     }
 
@@ -155,7 +169,7 @@ impl Connection {
     /// writer task may not even have started.
     pub(super) fn write_last(&self) {
         let told = {
-            let mut io = lock(&self.io);
+            let mut io = lock_tried(&self.io);
             // The connection ends in any case.
             let _ = self.write_all(&mut io, &mut Context::from_waker(Waker::noop()), usize::MAX);
             std::mem::take(&mut io.told)
@@ -174,52 +188,54 @@ impl Connection {
         }
         let mut n_fills = 0;
         loop {
-            if io.is_empty() {
-                if n_fills == most_fills {
-                    return Ok(Flushed::Blocked);
-                }
-                n_fills += 1;
-                if io.head.capacity() > KEPT_BUFFER {
-                    io.head = BytesMut::new();
-                }
-                let mut state = lock(&self.state);
-                let has_written = self.note_written(&mut state, io);
-                state.outgoing.fill(&mut io.head, &mut io.tail, &mut io.finished);
-                let is_done = io.is_empty();
-                if is_done {
-                    state.is_writer_awake = false;
-                    self.note_stuck(&mut state);
-                }
-                let is_finishing = is_done && state.is_finishing && state.outgoing.is_empty();
-                let is_winding_down = state.said_goaway.is_some();
-                drop(state);
-                self.tell_written(has_written, is_winding_down);
-                if is_done {
-                    return if is_finishing { shut_down(io, context) } else { Ok(Flushed::All) };
+            while !io.is_empty() {
+                match io.poll_write(context) {
+                    Poll::Ready(Ok(0)) => return Err(std::io::ErrorKind::WriteZero.into()),
+                    Poll::Ready(Ok(n)) => {
+                        let n_head = io.advance(n);
+                        io.written.small += n_head;
+                        io.written.parts += n - n_head;
+                        self.written.fetch_add(n_head as u64, Ordering::AcqRel);
+                    }
+                    Poll::Ready(Err(error)) => return Err(error),
+                    Poll::Pending => {
+                        if mutant::is(Mutant::HalfWrittenFrameLost) {
+                            io.head.clear();
+                            io.tail.clear();
+                        }
+                        let mut state = lock(&self.state);
+                        let has_written = self.note_written(&mut state, io);
+                        self.note_stuck(&mut state);
+                        let is_winding_down = state.said_goaway.is_some();
+                        drop(state);
+                        self.tell_written(has_written, is_winding_down);
+                        return Ok(Flushed::Blocked);
+                    }
                 }
             }
-            let n = match io.poll_write(context) {
-                Poll::Ready(Ok(0)) => return Err(std::io::ErrorKind::WriteZero.into()),
-                Poll::Ready(Ok(n)) => n,
-                Poll::Ready(Err(error)) => return Err(error),
-                Poll::Pending => {
-                    if mutant::is(Mutant::HalfWrittenFrameLost) {
-                        io.head.clear();
-                        io.tail.clear();
-                    }
-                    let mut state = lock(&self.state);
-                    let has_written = self.note_written(&mut state, io);
-                    self.note_stuck(&mut state);
-                    let is_winding_down = state.said_goaway.is_some();
-                    drop(state);
-                    self.tell_written(has_written, is_winding_down);
-                    return Ok(Flushed::Blocked);
-                }
-            };
-            let n_head = io.advance(n);
-            io.written.small += n_head;
-            io.written.parts += n - n_head;
-            self.written.fetch_add(n_head as u64, Ordering::AcqRel);
+            let mut state = lock(&self.state);
+            let has_written = self.note_written(&mut state, io);
+            let is_done = !state.outgoing.has_work();
+            let is_finishing = is_done && state.is_finishing && state.outgoing.is_empty();
+            let is_winding_down = state.said_goaway.is_some();
+            if is_done {
+                state.is_writer_awake = false;
+                self.note_stuck(&mut state);
+            } else if n_fills < most_fills {
+                io.fill(&mut state.outgoing);
+            }
+            drop(state);
+            self.tell_written(has_written, is_winding_down);
+            if is_finishing {
+                return shut_down(io, context);
+            }
+            if is_done {
+                return Ok(Flushed::All);
+            }
+            if n_fills == most_fills {
+                return Ok(Flushed::Blocked);
+            }
+            n_fills += 1;
         }
     }
 
@@ -266,40 +282,47 @@ impl Connection {
             return;
         }
         if is_winding_down {
-            self.progress.ring();
+            self.progress.ring_locked();
         }
         // Answers and calls may wait for room in the queue.
-        self.room.ring();
+        self.room.ring_locked();
         self.wake_first_in_row();
     }
 }
 
 impl State {
     /// Who is to write what is in the queue. `is_alone`: nobody else is likely to add something at once.
-    pub(super) fn next_write(&mut self, is_alone: bool) -> Write {
+    ///
+    /// Who writes now has taken it out already, and with it the lock of `io`. It is only tried here, so nobody waits for it
+    /// under the lock of the state.
+    pub(super) fn next_write<'a>(&mut self, io: &'a TriedMutex<Io>, is_alone: bool) -> Write<'a> {
         let has_grown = self.outgoing.has_grown();
         if !has_grown && (self.is_writer_awake || !(self.outgoing.has_work() || self.is_finishing)) {
             return Write::Nothing;
         }
-        match self.writer.clone() {
-            Some(waker) if is_alone || has_grown => Write::Now(waker),
-            Some(waker) => {
-                self.is_writer_awake = true;
-                Write::Later(waker)
-            }
-            // The writer task has not started yet: it will look at the queue when it does.
-            None => Write::Nothing,
+        // If the writer task has not started yet, it will look at the queue when it does.
+        let Some(waker) = &self.writer else { return Write::Nothing };
+        if (is_alone || has_grown)
+            && let Ok(mut io) = io.try_lock()
+            && io.is_empty()
+            && !io.is_shut_down
+        {
+            io.fill(&mut self.outgoing);
+            return Write::Now(io);
         }
+        // Also if somebody writes just now, who may have looked at the queue before something was added to it.
+        self.is_writer_awake = true;
+        Write::Later(waker.clone())
     }
 }
 
-/// Who writes, with the waker of the writer task.
-pub(super) enum Write {
+/// Who writes.
+pub(super) enum Write<'a> {
     /// Nobody has to.
     Nothing,
-    /// Who has asked.
-    Now(Waker),
-    /// The task.
+    /// Who has asked, with what is to be written.
+    Now(TriedGuard<'a, Io>),
+    /// The task with this waker.
     Later(Waker),
 }
 
@@ -337,7 +360,7 @@ pub(super) async fn run(connection: Arc<Connection>) {
             return Poll::Pending;
         }
         has_yielded = false;
-        let mut io = lock(&connection.io);
+        let mut io = lock_tried(&connection.io);
         let written = connection.write_all(&mut io, context, usize::MAX);
         let told = std::mem::take(&mut io.told);
         drop(io);

@@ -5,62 +5,69 @@ use std::sync::{LockResult, TryLockError, TryLockResult};
 
 use tokio::sync::futures::Notified;
 
-pub(crate) use loom::sync::atomic;
+pub(crate) use loom::sync::{Mutex, MutexGuard, atomic};
+use loom::sync::Condvar;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 
-/// A lock. Loom's own does not let others run before it is given back, for those who wait for it could not tell. Who
-/// only tries to take it can.
+/// A lock that is not only waited for but also tried. Who tries to take one of loom's own waits for it all the same, and is
+/// stuck for ever where its holder waits for what the other has.
 #[derive(Debug, Default)]
-pub(crate) struct Mutex<T: ?Sized> {
-    /// Touched by who gives the lock back, and by who tries.
-    is_tried: AtomicUsize,
-    inner: loom::sync::Mutex<T>,
+pub(crate) struct TriedMutex<T> {
+    is_locked: Mutex<bool>,
+    unlocked: Condvar,
+    /// Only for who has set `is_locked`.
+    value: Mutex<T>,
 }
 
-impl<T> Mutex<T> {
+impl<T> TriedMutex<T> {
     pub(crate) fn new(value: T) -> Self {
-        Self { is_tried: AtomicUsize::new(0), inner: loom::sync::Mutex::new(value) }
-    }
-}
-
-impl<T: ?Sized> Mutex<T> {
-    pub(crate) fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
-        // Loom's are never poisoned.
-        Ok(MutexGuard { is_tried: &self.is_tried, inner: self.inner.lock().unwrap() })
+        Self { is_locked: Mutex::new(false), unlocked: Condvar::new(), value: Mutex::new(value) }
     }
 
-    pub(crate) fn try_lock(&self) -> TryLockResult<MutexGuard<'_, T>> {
-        self.is_tried.fetch_add(1, Ordering::AcqRel);
-        match self.inner.try_lock() {
-            Ok(inner) => Ok(MutexGuard { is_tried: &self.is_tried, inner }),
-            Err(_) => Err(TryLockError::WouldBlock),
+    // Loom's are never poisoned.
+    pub(crate) fn lock(&self) -> LockResult<TriedGuard<'_, T>> {
+        let mut is_locked = self.is_locked.lock().unwrap();
+        while *is_locked {
+            is_locked = self.unlocked.wait(is_locked).unwrap();
         }
+        *is_locked = true;
+        Ok(TriedGuard { mutex: self, value: Some(self.value.lock().unwrap()) })
+    }
+
+    pub(crate) fn try_lock(&self) -> TryLockResult<TriedGuard<'_, T>> {
+        if std::mem::replace(&mut *self.is_locked.lock().unwrap(), true) {
+            return Err(TryLockError::WouldBlock);
+        }
+        Ok(TriedGuard { mutex: self, value: Some(self.value.lock().unwrap()) })
     }
 }
 
 #[derive(Debug)]
-pub(crate) struct MutexGuard<'a, T: ?Sized> {
-    is_tried: &'a AtomicUsize,
-    inner: loom::sync::MutexGuard<'a, T>,
+pub(crate) struct TriedGuard<'a, T> {
+    mutex: &'a TriedMutex<T>,
+    /// Given back first.
+    value: Option<MutexGuard<'a, T>>,
 }
 
-impl<T: ?Sized> Deref for MutexGuard<'_, T> {
+impl<T> Deref for TriedGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        &self.inner
+        self.value.as_ref().unwrap()
     }
 }
 
-impl<T: ?Sized> DerefMut for MutexGuard<'_, T> {
+impl<T> DerefMut for TriedGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        &mut self.inner
+        self.value.as_mut().unwrap()
     }
 }
 
-impl<T: ?Sized> Drop for MutexGuard<'_, T> {
+impl<T> Drop for TriedGuard<'_, T> {
     fn drop(&mut self) {
-        self.is_tried.load(Ordering::Acquire);
+        self.value = None;
+        *self.mutex.is_locked.lock().unwrap() = false;
+        self.mutex.unlocked.notify_one();
     }
 }
 
