@@ -150,6 +150,11 @@ impl Inline {
         }
     }
 
+    /// Drops a method that was stopped, before its turn: it holds what another call needs. Whether there was one.
+    pub(super) fn drop_stopped(&mut self) -> bool {
+        self.0.as_mut().is_some_and(|calls| calls.drop_stopped())
+    }
+
     /// Polls the calls that were woken: their answers are gathered. Those that are woken from now on have their turn in
     /// the next round.
     pub(super) fn poll_round(&mut self, connection: &Arc<Connection>, batch: &mut Batch) {
@@ -177,6 +182,20 @@ impl Calls {
         }
         signal.wake_by_ref();
         signal
+    }
+
+    fn drop_stopped(&mut self) -> bool {
+        // Those that are not dropped have their turn in the next round.
+        self.queue.begin_round(&mut self.round);
+        let is_stopped = |key: &usize| {
+            let call = self.by_key.get(*key).and_then(Option::as_ref);
+            call.is_some_and(|call| call.signal.is_stopped.load(Ordering::Acquire))
+        };
+        let stopped = self.round.iter().position(is_stopped);
+        stopped.is_some_and(|at| {
+            let key = self.round.swap_remove(at);
+            self.remove(key).is_some()
+        })
     }
 
     fn poll_round(&mut self, connection: &Arc<Connection>, batch: &mut Batch) {

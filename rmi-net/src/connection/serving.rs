@@ -306,7 +306,12 @@ impl Connection {
         let Reading { batch, inline, known } = reading;
         let (came_at, turn) = opened.map_or((None, None), |opened| (Some(opened.at), opened.turn));
         let n_values = incoming.n_values + message.attachments().len();
-        let permit = self.permit_after(batch.take_spare(), id, message.len() + n_values * BYTES_PER_VALUE)?;
+        let memory = message.len() + n_values * BYTES_PER_VALUE;
+        let permit = match self.permit_after(batch.take_spare(), id, memory) {
+            // Its cancel has come before this call, and the caller counts on that.
+            Err(_) if inline.drop_stopped() => self.permit(id, memory)?,
+            permit => permit?,
+        };
         let deadline = match incoming.remaining {
             None => None,
             Some(remaining) => {
