@@ -54,13 +54,15 @@ enum Shape {
     Items { values: usize },
 }
 
-/// How many bytes a value with this marker has, where the marker alone says so and its bytes may be any; else 0.
-const FIXED_LEN: [u8; 256] = {
+/// How many bytes a value with this marker has, where the marker alone says so and there is nothing inside of it; else 0.
+/// Their bytes may be any, but for short strings.
+const SIMPLE_LEN: [u8; 256] = {
     let mut lens = [0; 256];
     let mut marker = 0;
     while marker < 256 {
         lens[marker] = match marker {
             0x00..=0x7f | 0xe0..=0xff | 0xc0 | 0xc2 | 0xc3 => 1,
+            0xa0..=0xbf => 1 + (marker as u8 & 0x1f),
             0xcc | 0xd0 => 2,
             0xcd | 0xd1 => 3,
             0xca | 0xce | 0xd2 => 5,
@@ -122,22 +124,40 @@ impl<'a> Scanner<'a> {
     ///
     /// # Errors
     /// Any [`ScanError`]; the scanner is of no use after it.
+    #[inline]
     pub fn value(&mut self) -> Result<&'a [u8], ScanError> {
         let start = self.at;
-        if self.pass_simple(1)? == 0
-            && let Some(values) = self.pass()?
-        {
+        match self.peek() {
+            // Small numbers need no more than this.
+            Some(marker) if SIMPLE_LEN[usize::from(marker)] == 1 => {
+                self.at += 1;
+                self.count(1)?;
+            }
+            _ => self.pass_value()?,
+        }
+        self.bytes.get(start..self.at).ok_or(ScanError::Truncated)
+    }
+
+    fn pass_value(&mut self) -> Result<(), ScanError> {
+        if let Some(values) = self.pass()? {
             // What is flat is passed here.
             let n = self.pass_simple(values)?;
             if n < values || self.depth >= MAX_DEPTH {
                 self.pass_nested(values - n)?;
             }
         }
-        Ok(&self.bytes[start..self.at])
+        Ok(())
     }
 
     /// Passes one marker with its own bytes; gives back how many values are inside of it, if it is an array or a map.
     fn pass(&mut self) -> Result<Option<usize>, ScanError> {
+        // Most arrays and maps are small.
+        if let Some(marker @ 0x80..=0x9f) = self.peek() {
+            self.at += 1;
+            self.count(1)?;
+            let items = usize::from(marker & 0x0f);
+            return self.inside(if marker < 0x90 { items * 2 } else { items }).map(Some);
+        }
         match self.shape()? {
             Shape::Scalar { bytes } => {
                 self.take(bytes)?;
@@ -149,7 +169,7 @@ impl<'a> Scanner<'a> {
                     text(bytes)?;
                 }
             }
-            Shape::Items { values } => return Ok(Some(values)),
+            Shape::Items { values } => return self.inside(values).map(Some),
         }
         Ok(None)
     }
@@ -182,23 +202,28 @@ impl<'a> Scanner<'a> {
 
     /// Passes numbers and short ASCII strings, as far as they go and `most` of them: arrays of numbers and the names of
     /// fields are passed here. Gives back how many there were; what ends early is left to the closer look.
+    #[inline(always)]
     fn pass_simple(&mut self, most: usize) -> Result<usize, ScanError> {
-        let (mut at, mut n) = (self.at, 0);
+        let (mut ahead, mut n) = (self.rest(), 0);
         while n < most {
-            let Some(&marker) = self.bytes.get(at) else { break };
-            let len = match FIXED_LEN[usize::from(marker)] {
-                0 if marker & 0xe0 == 0xa0 => 1 + usize::from(marker & 0x1f),
-                0 => break,
-                len => usize::from(len),
-            };
-            let Some(value) = self.bytes.get(at..at + len) else { break };
-            if marker & 0xe0 == 0xa0 && !value.iter().skip(1).all(u8::is_ascii) {
+            let Some(&marker) = ahead.first() else { break };
+            let len = usize::from(SIMPLE_LEN[usize::from(marker)]);
+            let Some((_, behind)) = ahead.split_at_checked(len) else { break };
+            if len == 0 || (marker & 0xe0 == 0xa0 && !is_short_ascii(ahead, len)) {
                 break;
             }
-            at += len;
+            ahead = behind;
             n += 1;
+            // Large numbers seldom come alone.
+            if matches!(marker, 0xcb | 0xcf | 0xd3) {
+                let (numbers, _) = ahead.as_chunks::<9>();
+                let numbers = numbers.get(..most - n).unwrap_or(numbers);
+                let run = numbers.iter().position(|number| number[0] != marker).unwrap_or(numbers.len());
+                ahead = ahead.get(run * 9..).unwrap_or_default();
+                n += run;
+            }
         }
-        self.at = at;
+        self.at = self.bytes.len() - ahead.len();
         self.count(n)?;
         Ok(n)
     }
@@ -253,13 +278,16 @@ impl<'a> Scanner<'a> {
     /// # Errors
     /// [`ScanError::Expected`] if the next value is no string, else any [`ScanError`].
     pub fn str(&mut self) -> Result<&'a str, ScanError> {
-        match self.peek() {
-            Some(0xa0..=0xbf | 0xd9..=0xdb) => match self.shape()? {
-                Shape::Str { bytes } => text(self.take(bytes)?),
-                _ => Err(ScanError::Expected("a string")),
-            },
-            _ => Err(ScanError::Expected("a string")),
-        }
+        let bytes = match self.peek() {
+            Some(marker @ 0xa0..=0xbf) => {
+                self.at += 1;
+                usize::from(marker & 0x1f)
+            }
+            Some(marker @ 0xd9..=0xdb) => self.skip_marker().length(1 << (marker - 0xd9))?,
+            _ => return Err(ScanError::Expected("a string")),
+        };
+        self.count(1)?;
+        text(self.take(bytes)?)
     }
 
     /// Passes bytes and returns them.
@@ -330,10 +358,7 @@ impl<'a> Scanner<'a> {
         if self.depth > MAX_DEPTH {
             return Err(ScanError::TooDeep);
         }
-        match self.shape()? {
-            Shape::Items { values } => Ok(values),
-            _ => Err(ScanError::Expected("an array or a map")),
-        }
+        self.pass()?.ok_or(ScanError::Expected("an array or a map"))
     }
 
     fn take(&mut self, n: usize) -> Result<&'a [u8], ScanError> {
@@ -356,12 +381,10 @@ impl<'a> Scanner<'a> {
         if self.values > MAX_VALUES { Err(ScanError::TooManyValues) } else { Ok(()) }
     }
 
-    fn items(&mut self, values: usize) -> Result<Shape, ScanError> {
+    /// Checks that so many values can be inside of what is entered.
+    fn inside(&self, values: usize) -> Result<usize, ScanError> {
         // Each value takes a byte at least, so more values than bytes is a lie.
-        if values > self.bytes.len() - self.at {
-            return Err(ScanError::LengthBeyondEnd);
-        }
-        Ok(Shape::Items { values })
+        if values > self.bytes.len() - self.at { Err(ScanError::LengthBeyondEnd) } else { Ok(values) }
     }
 
     /// Reads a marker and the length behind it.
@@ -370,10 +393,11 @@ impl<'a> Scanner<'a> {
         self.at += 1;
         self.count(1)?;
         let scalar = |bytes| Ok(Shape::Scalar { bytes });
+        let items = |values| Ok(Shape::Items { values });
         match marker {
             0x00..=0x7f | 0xe0..=0xff | 0xc0 | 0xc2 | 0xc3 => scalar(0),
-            0x80..=0x8f => self.items(usize::from(marker & 0x0f) * 2),
-            0x90..=0x9f => self.items(usize::from(marker & 0x0f)),
+            0x80..=0x8f => items(usize::from(marker & 0x0f) * 2),
+            0x90..=0x9f => items(usize::from(marker & 0x0f)),
             0xa0..=0xbf => Ok(Shape::Str { bytes: usize::from(marker & 0x1f) }),
             0xc1 => Err(ScanError::ReservedMarker),
             0xc4 => self.length(1).and_then(scalar),
@@ -395,11 +419,23 @@ impl<'a> Scanner<'a> {
             0xd9 => Ok(Shape::Str { bytes: self.length(1)? }),
             0xda => Ok(Shape::Str { bytes: self.length(2)? }),
             0xdb => Ok(Shape::Str { bytes: self.length(4)? }),
-            0xdc => self.length(2).and_then(|n| self.items(n)),
-            0xdd => self.length(4).and_then(|n| self.items(n)),
-            0xde => self.length(2).and_then(|n| self.items(n * 2)),
-            0xdf => self.length(4).and_then(|n| self.items(n.saturating_mul(2))),
+            0xdc => self.length(2).and_then(items),
+            0xdd => self.length(4).and_then(items),
+            0xde => self.length(2).and_then(|n| items(n * 2)),
+            0xdf => self.length(4).and_then(|n| items(n.saturating_mul(2))),
         }
+    }
+}
+
+/// Whether a short string is ASCII. It begins `ahead` with its marker and has `len` bytes with it, which are there.
+fn is_short_ascii(ahead: &[u8], len: usize) -> bool {
+    match ahead.first_chunk() {
+        // All at once. The marker's own high bit does not count.
+        Some(word) if len <= 8 => {
+            let high_bits = u64::from_le_bytes(*word) & 0x8080_8080_8080_8000;
+            high_bits << (64 - 8 * len) == 0
+        }
+        _ => ahead.get(1..len).is_some_and(<[u8]>::is_ascii),
     }
 }
 
