@@ -9,6 +9,7 @@ use rmi_benches::service::{Bench, BenchStub, Record, client, server};
 use rmi_core::bind::bind;
 use rmi_core::message::{IncomingRequest, Request, Target};
 use rmi_core::payload::Payload;
+use rmi_core::positional::Positional;
 use rmi_core::scan::Scanner;
 use rmi_core::service::Service;
 use tokio::runtime::Runtime;
@@ -82,7 +83,8 @@ mod request {
     #[divan::bench]
     fn bind_positional(bencher: Bencher<'_, '_>) {
         let method = &<Bench as Service<BenchStub>>::DESCRIPTOR.methods()[0];
-        bencher.bench(|| bind(method, black_box(&[0x92, 1, 2]), None).is_ok());
+        let args = Positional::read(&[0x92, 1, 2]).expect("an array");
+        bencher.bench(|| bind(method, black_box(args), None).is_ok());
     }
 }
 

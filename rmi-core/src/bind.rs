@@ -1,8 +1,8 @@
 //! Python's rules: which positional or keyword argument belongs to which parameter.
 //!
 //! [`bind`] reads the arguments as they travelled (one MessagePack array, one map) and gives the bytes of each
-//! parameter, in the order of declaration. It decodes no value, is not generic, and allocates nothing for a call that
-//! fits a method of at most eight parameters.
+//! parameter, in the order of declaration. It decodes no value, is not generic, and neither looks at the values nor
+//! allocates where a call without keywords fits.
 //!
 //! A call that does not fit gets the mistake that CPython 3.11 would report first, in CPython's words. It looks at the
 //! keywords (twice in the map, not a string), then at each keyword in turn (unknown, positional-only, already filled),
@@ -11,65 +11,70 @@
 //!
 //! Invariant: a parameter without a default always has its bytes in a [`Bound`].
 
-use std::{collections::HashSet, fmt};
-
-use smallvec::{SmallVec, smallvec};
+use std::{collections::HashSet, fmt, vec};
 
 use crate::{
     descriptor::{MethodDescriptor, ParamDescriptor, ParamKind},
     payload,
+    positional::Positional,
     scan::{ScanError, Scanner},
     suggest,
 };
 
 /// Matches the arguments of a call to the parameters of `method`.
 ///
-/// `args` is one MessagePack array; `kwargs` is one map with string keys, or nil, or `None`.
+/// `kwargs` is one map with string keys, or nil, or `None`.
 ///
 /// ```
 /// use rmi_core::bind::bind;
 /// use rmi_core::descriptor::{Execution, MethodDescriptor, ParamDescriptor};
+/// use rmi_core::positional::Positional;
 ///
 /// static PARAMS: [ParamDescriptor; 2] =
 ///     [ParamDescriptor::required("a", "i64"), ParamDescriptor::defaulted("b", "i64", "1")];
 /// static ADD: MethodDescriptor = MethodDescriptor::new("add", "", &PARAMS, "i64", Execution::Async);
 ///
-/// let args = [0x91, 0x07]; // [7]
-/// let mut bound = bind(&ADD, &args, None)?;
+/// let args = Positional::read(&[0x91, 0x07])?; // [7]
+/// let mut bound = bind(&ADD, args, None)?;
 /// assert_eq!(bound.take(), Some(&[0x07][..]));
 /// assert_eq!(bound.take(), None); // `b` is left to its default
 ///
 /// let kwargs = [0x81, 0xa1, b'c', 0x02]; // {"c": 2}
-/// let error = bind(&ADD, &args, Some(&kwargs)).unwrap_err();
+/// let error = bind(&ADD, args, Some(&kwargs)).unwrap_err();
 /// assert_eq!(error.to_string(), "add() got an unexpected keyword argument 'c'");
-/// # Ok::<(), rmi_core::bind::BindError>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
 /// # Errors
 /// Any [`BindError`] but [`BindError::BadValue`], which is for values that do not decode later on.
 pub fn bind<'a>(
     method: &'static MethodDescriptor,
-    args: &'a [u8],
+    args: Positional<'a>,
     kwargs: Option<&'a [u8]>,
 ) -> Result<Bound<'a>, BindError> {
-    let mut slots = smallvec![None; method.params().len()];
-    let malformed = |source| BindError::Malformed { method: method.name(), source };
-    let given = bind_positional(method, args, &mut slots).map_err(malformed)?;
-    if let Some(kwargs) = kwargs
-        && let Some(misfit) = bind_keywords(method, kwargs, &mut slots).map_err(malformed)?
-    {
-        return Err(explain(method, kwargs, misfit).unwrap_or_else(malformed));
-    }
-    check_complete(method, given, &slots)?;
-    Ok(Bound { method, slots, n_taken: 0 })
+    let values = match kwargs {
+        // Most calls.
+        None if method.fits_by_position(args.len()) => Values::InOrder(args),
+        _ => Values::Slots(fill(method, args, kwargs)?.into_iter()),
+    };
+    Ok(Bound { method, values, n_taken: 0 })
 }
 
 /// The bytes of each parameter, in the order of declaration: what [`bind`] gives.
 #[derive(Debug, Clone)]
 pub struct Bound<'a> {
     method: &'static MethodDescriptor,
-    slots: Slots<'a>,
+    values: Values<'a>,
     n_taken: usize,
+}
+
+/// What is left to be taken.
+#[derive(Debug, Clone)]
+enum Values<'a> {
+    /// The first parameters' values; the others are left to their defaults.
+    InOrder(Positional<'a>),
+    /// A slot for each parameter.
+    Slots(vec::IntoIter<Option<&'a [u8]>>),
 }
 
 impl<'a> Bound<'a> {
@@ -77,19 +82,16 @@ impl<'a> Bound<'a> {
     ///
     /// Behind the last parameter it is `None` as well.
     pub fn take(&mut self) -> Option<&'a [u8]> {
-        let slot = self.slots.get(self.n_taken)?;
         self.n_taken += 1;
-        *slot
-    }
-
-    /// The position of the parameter that was taken last; `None` before the first [`take`](Self::take).
-    pub fn param_idx(&self) -> Option<usize> {
-        self.n_taken.checked_sub(1)
+        match &mut self.values {
+            Values::InOrder(args) => args.take(),
+            Values::Slots(slots) => slots.next().flatten(),
+        }
     }
 
     /// The parameter that was taken last; `None` before the first [`take`](Self::take).
     pub fn param(&self) -> Option<&'static ParamDescriptor> {
-        self.method.params().get(self.param_idx()?)
+        self.method.params().get(self.n_taken.checked_sub(1)?)
     }
 
     /// The method whose arguments these are.
@@ -97,22 +99,16 @@ impl<'a> Bound<'a> {
         self.method
     }
 
-    /// All parameters at once, taken or not; `None` stands for a default.
-    pub fn slots(&self) -> &[Option<&'a [u8]>] {
-        &self.slots
-    }
-
-    /// Says that the value that was taken last does not decode.
+    /// Says that `value`, which was taken last, does not decode.
     ///
     /// `rmp_serde` names a MessagePack marker where it wanted a number; here that becomes the wording of its other
     /// errors, `invalid type: string, expected i64`.
     #[cold]
-    pub fn bad_value(&self, error: &rmp_serde::decode::Error) -> BindError {
+    pub fn bad_value(&self, value: &[u8], error: &rmp_serde::decode::Error) -> BindError {
         let method = self.method.name();
         let Some(param) = self.param() else {
             return BindError::BadValue { method, param: "", message: error.to_string() };
         };
-        let value = self.param_idx().and_then(|idx| *self.slots.get(idx)?).unwrap_or_default();
         let message = payload::readable(error, value, param.type_name());
         BindError::BadValue { method, param: param.name(), message }
     }
@@ -203,7 +199,7 @@ pub enum BindError {
         /// What is wrong with the value, for people.
         message: String,
     },
-    /// The arguments are no array, the keyword arguments no map, or the bytes are not MessagePack.
+    /// The keyword arguments are no map, or the bytes are not MessagePack.
     #[error("{method}() got arguments that cannot be read")]
     Malformed {
         /// The method that was called.
@@ -213,8 +209,6 @@ pub enum BindError {
     },
 }
 
-type Slots<'a> = SmallVec<[Option<&'a [u8]>; 8]>;
-
 /// The first keyword that does not fit, before it is explained.
 enum Misfit<'a> {
     NotString,
@@ -222,32 +216,30 @@ enum Misfit<'a> {
     Filled(&'static str),
 }
 
-/// Fills the leading slots and returns how many positional arguments were given.
-fn bind_positional<'a>(
+/// Gives each parameter its slot, whatever the call looks like.
+fn fill<'a>(
     method: &'static MethodDescriptor,
-    args: &'a [u8],
-    slots: &mut Slots<'a>,
-) -> Result<usize, ScanError> {
-    let mut args = Scanner::new(args);
-    let given = args.array()?;
-    let mut left = given;
-    for (param, slot) in method.params().iter().zip(slots) {
-        if left > 0 && is_positional(param) {
-            *slot = Some(args.value()?);
-            left -= 1;
+    mut args: Positional<'a>,
+    kwargs: Option<&'a [u8]>,
+) -> Result<Vec<Option<&'a [u8]>>, BindError> {
+    let given = args.len();
+    let by_position = |param| if is_positional(param) { args.take() } else { None };
+    let mut slots: Vec<_> = method.params().iter().map(by_position).collect();
+    if let Some(kwargs) = kwargs {
+        let malformed = |source| BindError::Malformed { method: method.name(), source };
+        if let Some(misfit) = bind_keywords(method, kwargs, &mut slots).map_err(malformed)? {
+            return Err(explain(method, kwargs, misfit).unwrap_or_else(malformed));
         }
     }
-    if left == 0 {
-        args.finish()?;
-    }
-    Ok(given)
+    check_complete(method, given, &slots)?;
+    Ok(slots)
 }
 
 /// Fills the slots that are named, up to the first keyword that does not fit.
 fn bind_keywords<'a>(
     method: &'static MethodDescriptor,
     kwargs: &'a [u8],
-    slots: &mut Slots<'a>,
+    slots: &mut [Option<&'a [u8]>],
 ) -> Result<Option<Misfit<'a>>, ScanError> {
     let mut kwargs = Scanner::new(kwargs);
     let n_kwargs = if kwargs.nil() { 0 } else { kwargs.map()? };
@@ -272,7 +264,7 @@ fn bind_keywords<'a>(
 }
 
 /// Finds a surplus of positional arguments, then what is missing.
-fn check_complete(method: &'static MethodDescriptor, given: usize, slots: &Slots<'_>) -> Result<(), BindError> {
+fn check_complete(method: &'static MethodDescriptor, given: usize, slots: &[Option<&[u8]>]) -> Result<(), BindError> {
     let params = method.params();
     let most = params.iter().filter(|param| is_positional(param)).count();
     if given > most {
@@ -437,6 +429,10 @@ mod tests {
     ];
     static PAY: MethodDescriptor = MethodDescriptor::new("pay", "", &PARAMS, "()", Execution::Async);
 
+    fn args(array: &[u8]) -> Positional<'_> {
+        Positional::read(array).unwrap()
+    }
+
     /// `{key: nil, ..}`
     fn kwargs(keys: &[&str]) -> Vec<u8> {
         let mut bytes = vec![0x80 | keys.len() as u8];
@@ -449,7 +445,7 @@ mod tests {
     }
 
     fn suggested(keys: &[&str]) -> Option<&'static str> {
-        match bind(&PAY, &[0x90], Some(&kwargs(keys))) {
+        match bind(&PAY, Positional::NONE, Some(&kwargs(keys))) {
             Err(BindError::UnexpectedKeyword { suggestion, .. }) => suggestion,
             other => panic!("{other:?}"),
         }
@@ -457,16 +453,16 @@ mod tests {
 
     #[test]
     fn slots_come_in_the_order_of_declaration() {
-        let mut bound = bind(&PAY, &[0x92, 1, 0x91, 2], None).unwrap();
-        assert_eq!((bound.param_idx(), bound.param()), (None, None));
+        let mut bound = bind(&PAY, args(&[0x92, 1, 0x91, 2]), None).unwrap();
+        assert_eq!(bound.param(), None);
         assert_eq!(bound.take(), Some(&[1][..]));
-        assert_eq!((bound.param_idx(), bound.param()), (Some(0), Some(&PARAMS[0])));
+        assert_eq!(bound.param(), Some(&PARAMS[0]));
         assert_eq!(bound.take(), None);
         assert_eq!(bound.take(), Some(&[0x91, 2][..]));
         assert_eq!(bound.take(), None);
         assert_eq!(bound.param().map(ParamDescriptor::name), Some("timeout_ms"));
         assert_eq!(bound.take(), None);
-        assert_eq!(bound.param_idx(), Some(3));
+        assert_eq!(bound.param(), None);
     }
 
     #[test]
@@ -479,14 +475,14 @@ mod tests {
         assert_eq!(suggested(&[""]), None);
         // What is given anyway was not meant.
         assert_eq!(suggested(&["amonut", "amount"]), None);
-        let error = bind(&PAY, &[0x90], Some(&kwargs(&["amonut"]))).unwrap_err();
+        let error = bind(&PAY, Positional::NONE, Some(&kwargs(&["amonut"]))).unwrap_err();
         assert_eq!(error.to_string(), "pay() got an unexpected keyword argument 'amonut'. Did you mean 'amount'?");
     }
 
     #[test]
     fn long_keywords_are_cut() {
         let Err(BindError::UnexpectedKeyword { name, suggestion: None, .. }) =
-            bind(&PAY, &[0x90], Some(&kwargs(&[&"é".repeat(100)])))
+            bind(&PAY, Positional::NONE, Some(&kwargs(&[&"é".repeat(100)])))
         else {
             panic!("accepted");
         };
@@ -495,43 +491,35 @@ mod tests {
 
     #[test]
     fn nil_stands_for_no_keywords() {
-        assert!(bind(&PAY, &[0x92, 1, 2], Some(&[0xc0])).is_ok());
+        assert!(bind(&PAY, args(&[0x92, 1, 2]), Some(&[0xc0])).is_ok());
     }
 
     #[test]
-    fn bytes_that_are_no_arguments_are_malformed() {
-        let source = |args: &[u8], kwargs: Option<&[u8]>| match bind(&PAY, args, kwargs) {
+    fn bytes_that_are_no_keywords_are_malformed() {
+        let source = |array: &[u8], kwargs: &[u8]| match bind(&PAY, args(array), Some(kwargs)) {
             Err(BindError::Malformed { method: "pay", source }) => source,
             other => panic!("{other:?}"),
         };
-        assert_eq!(source(&[], None), ScanError::Expected("an array"));
-        assert_eq!(source(&[0x80], None), ScanError::Expected("an array"));
-        assert_eq!(source(&[0x92, 1], None), ScanError::LengthBeyondEnd);
-        assert_eq!(source(&[0x92, 1, 2, 3], None), ScanError::TrailingBytes(1));
-        assert_eq!(source(&[0x92, 1, 2], Some(&[])), ScanError::Expected("a map"));
-        assert_eq!(source(&[0x92, 1, 2], Some(&[0x90])), ScanError::Expected("a map"));
-        assert_eq!(source(&[0x92, 1, 2], Some(&[0x80, 0])), ScanError::TrailingBytes(1));
-        assert_eq!(source(&[0x92, 1, 2], Some(&[0x81, 0xa2, b'x'])), ScanError::LengthBeyondEnd);
-        assert_eq!(source(&[0x90], Some(&[0x82, 0xa1, b'x', 0, 0xa1])), ScanError::LengthBeyondEnd);
+        assert_eq!(source(&[0x92, 1, 2], &[]), ScanError::Expected("a map"));
+        assert_eq!(source(&[0x92, 1, 2], &[0x90]), ScanError::Expected("a map"));
+        assert_eq!(source(&[0x92, 1, 2], &[0x80, 0]), ScanError::TrailingBytes(1));
+        assert_eq!(source(&[0x92, 1, 2], &[0x81, 0xa2, b'x']), ScanError::LengthBeyondEnd);
+        assert_eq!(source(&[0x90], &[0x82, 0xa1, b'x', 0, 0xa1]), ScanError::LengthBeyondEnd);
     }
 
     #[test]
     fn values_that_do_not_decode_name_method_parameter_and_type() {
-        let args = [0x92, 0xa1, b'x', 0x91, 0xa1, b'y'];
-        let mut bound = bind(&PAY, &args, None).unwrap();
-        let error = rmp_serde::from_slice::<i64>(bound.take().unwrap()).unwrap_err();
-        let error = bound.bad_value(&error);
+        let mut bound = bind(&PAY, args(&[0x92, 0xa1, b'x', 0x91, 0xa1, b'y']), None).unwrap();
+        let value = bound.take().unwrap();
+        let error = rmp_serde::from_slice::<i64>(value).unwrap_err();
+        let error = bound.bad_value(value, &error);
         assert_eq!(error.to_string(), "pay() argument 'amount': invalid type: string, expected i64");
         bound.take();
-        let error = rmp_serde::from_slice::<(i64,)>(bound.take().unwrap()).unwrap_err();
-        assert_eq!(bound.bad_value(&error).to_string(), "pay() argument 'target': invalid type: string");
+        let value = bound.take().unwrap();
+        let error = rmp_serde::from_slice::<(i64,)>(value).unwrap_err();
+        assert_eq!(bound.bad_value(value, &error).to_string(), "pay() argument 'target': invalid type: string");
         let error = rmp_serde::from_slice::<i64>(&[0xc3]).unwrap_err();
-        let error = bound.bad_value(&error).to_string();
+        let error = bound.bad_value(value, &error).to_string();
         assert_eq!(error, "pay() argument 'target': invalid type: boolean `true`, expected i64");
-    }
-
-    #[test]
-    fn ordinary_calls_do_not_allocate() {
-        assert!(!bind(&PAY, &[0x92, 1, 2], Some(&kwargs(&["dry_run"]))).unwrap().slots.spilled());
     }
 }

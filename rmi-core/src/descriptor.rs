@@ -100,6 +100,9 @@ pub struct MethodDescriptor {
     no_cancel: bool,
     timeout: Option<Duration>,
     allow: Option<&'static str>,
+    /// The fewest and the most positional arguments that do without keywords; the fewest are more than the most if a
+    /// parameter can be given by keyword only.
+    by_position: (usize, usize),
 }
 
 impl MethodDescriptor {
@@ -123,6 +126,7 @@ impl MethodDescriptor {
             no_cancel: false,
             timeout: None,
             allow: None,
+            by_position: by_position(params),
         }
     }
 
@@ -183,6 +187,12 @@ impl MethodDescriptor {
         self.params
     }
 
+    /// Whether so many positional arguments, and no keywords, fit: each is the next parameter's, and the others have
+    /// defaults. `false` may also mean that it takes a closer look.
+    pub const fn fits_by_position(&self, n_args: usize) -> bool {
+        self.by_position.0 <= n_args && n_args <= self.by_position.1
+    }
+
     /// The type of the result, as written (for a `Result`, all of it).
     pub const fn returns(&self) -> &'static str {
         self.returns
@@ -222,6 +232,21 @@ impl MethodDescriptor {
     pub const fn allowed_role(&self) -> Option<&'static str> {
         self.allow
     }
+}
+
+const fn by_position(params: &[ParamDescriptor]) -> (usize, usize) {
+    let mut least = 0;
+    let mut param_idx = 0;
+    while param_idx < params.len() {
+        if matches!(params[param_idx].kind, ParamKind::KeywordOnly) {
+            return (usize::MAX, 0);
+        }
+        param_idx += 1;
+        if params[param_idx - 1].default.is_none() {
+            least = param_idx;
+        }
+    }
+    (least, params.len())
 }
 
 /// How a parameter may be given. The names are Python's.

@@ -21,6 +21,7 @@ pub mod local;
 pub mod message;
 pub mod pack;
 pub mod payload;
+pub mod positional;
 pub mod rejection;
 pub mod remote;
 pub mod reply;

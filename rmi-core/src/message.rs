@@ -22,6 +22,7 @@ use crate::exception::{Exception, Place};
 use crate::kind::{Class, Kind};
 use crate::pack;
 use crate::payload::Payload;
+use crate::positional::Positional;
 use crate::scan::{ScanError, Scanner};
 use crate::scope::Scope;
 
@@ -262,8 +263,8 @@ pub mod extensions {
 pub struct IncomingRequest<'a> {
     /// `"Service.method"`, or a bare method name.
     pub method: &'a str,
-    /// The positional arguments: one array.
-    pub args: &'a [u8],
+    /// The positional arguments.
+    pub args: Positional<'a>,
     /// The keyword arguments: one map.
     pub kwargs: Option<&'a [u8]>,
     /// How much time the caller still gives, `None` for no limit.
@@ -286,7 +287,7 @@ impl<'a> IncomingRequest<'a> {
         let n_elements = scanner.array()?;
         let mut request = Self {
             method: "",
-            args: &[0x90],
+            args: Positional::NONE,
             kwargs: None,
             remaining: None,
             flags: 0,
@@ -299,8 +300,7 @@ impl<'a> IncomingRequest<'a> {
         request.method = scanner.str()?;
         // Nil stands for the default of each element behind the name.
         if n_elements > 1 && !scanner.nil() {
-            request.args = scanner.value()?;
-            Scanner::new(request.args).array()?;
+            request.args = Positional::pass(&mut scanner)?;
         }
         if n_elements > 2 && !scanner.nil() {
             let kwargs = scanner.value()?;

@@ -17,6 +17,7 @@ use crate::descriptor::{Execution, MethodDescriptor, ServiceDescriptor};
 use crate::kind::Kind;
 use crate::message::Response;
 use crate::payload;
+use crate::positional::Positional;
 use crate::rejection::Rejection;
 use crate::reply::Reply;
 
@@ -77,17 +78,17 @@ impl fmt::Debug for Dispatch {
 #[derive(Debug)]
 pub struct Call<'a> {
     method: &'static MethodDescriptor,
-    args: &'a [u8],
+    args: Positional<'a>,
     kwargs: Option<&'a [u8]>,
     attachments: &'a [Bytes],
     context: &'a CallContext,
 }
 
 impl<'a> Call<'a> {
-    /// A call of `method` with arguments that have passed the scanner: an array, and a map if there are keywords.
+    /// A call of `method` with arguments that have passed the scanner; a map if there are keywords.
     pub fn new(
         method: &'static MethodDescriptor,
-        args: &'a [u8],
+        args: Positional<'a>,
         kwargs: Option<&'a [u8]>,
         attachments: &'a [Bytes],
         context: &'a CallContext,
@@ -152,7 +153,7 @@ impl Slots<'_> {
         let Some(bytes) = self.bound.take() else { return Ok(None) };
         match payload::decode_raw(bytes, self.attachments) {
             Ok(value) => Ok(Some(value)),
-            Err(error) => Err(self.bound.bad_value(&error).into()),
+            Err(error) => Err(self.bound.bad_value(bytes, &error).into()),
         }
     }
 }

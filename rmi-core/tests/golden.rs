@@ -115,9 +115,11 @@ fn read_request(message: &Message<'_>) -> Result<Called, String> {
         let payload = Payload::shared(Bytes::copy_from_slice(bytes), message.attachments().to_vec());
         payload.decode::<Value>().map_err(|error| error.to_string())
     };
+    let mut args = request.args;
+    let args: Result<Vec<_>, _> = std::iter::from_fn(|| args.take()).map(value).collect();
     Ok(Called {
         method: request.method.to_owned(),
-        args: value(request.args)?,
+        args: args.map(Value::Array)?,
         kwargs: request.kwargs.map(value).transpose()?,
         remaining: request.remaining,
         is_one_way: request.is_one_way(),

@@ -17,6 +17,7 @@ use rmi_core::descriptor::Execution;
 use rmi_core::exception::Exception;
 use rmi_core::kind::Kind;
 use rmi_core::message::{IncomingRequest, Response};
+use rmi_core::positional::Positional;
 use rmi_core::run::{self, Begun, MethodTask, PlainMethod};
 use rmi_core::service::Call;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
@@ -54,7 +55,7 @@ pub(super) struct Asked<'a> {
 pub(super) fn begin(
     method: &Method,
     context: &CallContext,
-    args: &[u8],
+    args: Positional<'_>,
     kwargs: Option<&[u8]>,
     attachments: &[Bytes],
     polls: bool,
