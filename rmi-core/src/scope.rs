@@ -4,7 +4,7 @@
 //! is set on the thread while a method is polled or run, so calls made inside find it without being told.
 //! [`inherit`] carries it into a task that the method spawns.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -76,6 +76,12 @@ impl fmt::Debug for Cancellation {
 #[derive(Debug, Clone, Default)]
 pub struct Scope {
     deadline: Option<Instant>,
+    rare: Option<Arc<Rare>>,
+}
+
+/// What most calls have nothing of, behind a pointer: each call moves and enters its scope.
+#[derive(Debug, Clone, Default)]
+struct Rare {
     cancellation: Option<Cancellation>,
     trace_parent: Option<Arc<str>>,
     may_block: bool,
@@ -112,19 +118,27 @@ impl Scope {
     /// Adds the cancellation of a method that cannot be dropped.
     #[must_use]
     pub fn with_cancellation(self, cancellation: Cancellation) -> Self {
-        Self { cancellation: Some(cancellation), ..self }
+        self.with(|rare| rare.cancellation = Some(cancellation))
     }
 
     /// Adds the W3C trace context of the call.
     #[must_use]
     pub fn with_trace_parent(self, trace_parent: Option<Arc<str>>) -> Self {
-        Self { trace_parent, ..self }
+        match trace_parent {
+            None if self.trace_parent().is_none() => self,
+            trace_parent => self.with(|rare| rare.trace_parent = trace_parent),
+        }
     }
 
     /// The method runs on a thread of its own, where `wait()` does no harm. It holds `slot` of a pool.
     #[must_use]
     pub fn blocking(self, slot: Option<Arc<dyn Slot>>) -> Self {
-        Self { may_block: true, slot, ..self }
+        self.with(|rare| (rare.may_block, rare.slot) = (true, slot))
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Rare)) -> Self {
+        change(Arc::make_mut(self.rare.get_or_insert_default()));
+        self
     }
 
     /// Gives the pool's slot back while the thread waits, if there is one.
@@ -132,7 +146,7 @@ impl Scope {
     /// # Errors
     /// If the thread must not wait.
     pub(crate) fn lend_slot(&self) -> Result<Option<LentSlot<'_>>, TooManyWait> {
-        match self.slot.as_deref() {
+        match self.rare.as_ref().and_then(|rare| rare.slot.as_deref()) {
             Some(slot) if slot.give_back() => Ok(Some(LentSlot(slot))),
             Some(_) => Err(TooManyWait),
             None => Ok(None),
@@ -146,48 +160,70 @@ impl Scope {
 
     /// The cancellation of the method, if it has one of its own.
     pub fn cancellation(&self) -> Option<&Cancellation> {
-        self.cancellation.as_ref()
+        self.rare.as_ref()?.cancellation.as_ref()
     }
 
     /// The W3C trace context of the call.
     pub fn trace_parent(&self) -> Option<&Arc<str>> {
-        self.trace_parent.as_ref()
+        self.rare.as_ref()?.trace_parent.as_ref()
     }
 
     /// Whether `wait()` is allowed here.
     pub fn may_block(&self) -> bool {
-        self.may_block
+        self.rare.as_ref().is_some_and(|rare| rare.may_block)
     }
 
     /// What calls and tasks inherit: the deadline and the trace context. The place in a pool and the leave to block
     /// belong to the method's own thread.
     #[must_use]
     pub fn handed_on(self) -> Self {
-        Self { deadline: self.deadline, trace_parent: self.trace_parent, ..Self::default() }
+        Self::new(self.deadline).with_trace_parent(self.trace_parent().cloned())
     }
 
     /// The scope of the method that runs on this thread, if one does.
     pub fn current() -> Option<Scope> {
-        CURRENT.with_borrow(Clone::clone)
+        let Current { deadline, has_rare } = CURRENT.get()?;
+        Some(Scope { deadline, rare: if has_rare { RARE.with_borrow(Clone::clone) } else { None } })
     }
 
     /// Runs `f` in this scope.
     pub fn enter<R>(&self, f: impl FnOnce() -> R) -> R {
-        let _restore = Entered(CURRENT.replace(Some(self.clone())));
+        let has_rare = self.rare.is_some();
+        let _restore = Entered {
+            outer: CURRENT.replace(Some(Current { deadline: self.deadline, has_rare })),
+            outer_rare: has_rare.then(|| RARE.replace(self.rare.clone())),
+        };
         f()
     }
 }
 
+/// The scope of the method that runs on a thread, without what is rare.
+#[derive(Clone, Copy)]
+struct Current {
+    deadline: Option<Instant>,
+    has_rare: bool,
+}
+
+// All that most calls touch is a cell that needs no drop, and so costs next to nothing.
 thread_local! {
-    static CURRENT: RefCell<Option<Scope>> = const { RefCell::new(None) };
+    static CURRENT: Cell<Option<Current>> = const { Cell::new(None) };
+    /// What is rare of the innermost scope that has such; it is the current one's if that says so.
+    static RARE: RefCell<Option<Arc<Rare>>> = const { RefCell::new(None) };
 }
 
 /// Puts the outer scope back, also when user code panics.
-struct Entered(Option<Scope>);
+struct Entered {
+    outer: Option<Current>,
+    /// What was replaced, if something was.
+    outer_rare: Option<Option<Arc<Rare>>>,
+}
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        CURRENT.replace(self.0.take());
+        CURRENT.set(self.outer);
+        if let Some(rare) = self.outer_rare.take() {
+            RARE.replace(rare);
+        }
     }
 }
 
@@ -217,4 +253,55 @@ impl<F: Future> Future for Inherit<F> {
 /// changes nothing. The spawned task is not cancelled with the method.
 pub fn inherit<F: Future>(future: F) -> Inherit<F> {
     Inherit { scope: Scope::current().map(Scope::handed_on), future: Box::pin(future) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+    use std::time::Duration;
+
+    use super::*;
+
+    /// What tells scopes apart here.
+    fn current() -> Option<(Option<Instant>, Option<String>, bool)> {
+        Scope::current()
+            .map(|scope| (scope.deadline(), scope.trace_parent().map(|text| text.to_string()), scope.may_block()))
+    }
+
+    #[test]
+    fn scopes_with_and_without_what_is_rare_nest_in_any_order() {
+        let deadline = Some(Instant::now() + Duration::from_secs(1));
+        let plain = Scope::new(deadline);
+        let traced = Scope::new(None).with_trace_parent(Some("a".into()));
+        let blocking = traced.clone().with_trace_parent(Some("b".into())).blocking(None);
+        let seen = |scope: &Scope| {
+            Some((scope.deadline(), scope.trace_parent().map(|text| text.to_string()), scope.may_block()))
+        };
+        let scopes = [&plain, &traced, &blocking];
+        for (outer, middle, inner) in (0..27).map(|n| (scopes[n / 9], scopes[n / 3 % 3], scopes[n % 3])) {
+            assert_eq!(current(), None);
+            outer.enter(|| {
+                middle.enter(|| {
+                    assert_eq!(current(), seen(middle));
+                    inner.enter(|| assert_eq!(current(), seen(inner)));
+                    assert_eq!(current(), seen(middle));
+                });
+                assert_eq!(current(), seen(outer));
+                let panicked = catch_unwind(AssertUnwindSafe(|| inner.enter(|| resume_unwind(Box::new(())))));
+                assert!(panicked.is_err());
+                assert_eq!(current(), seen(outer));
+            });
+        }
+        assert_eq!(current(), None);
+    }
+
+    #[test]
+    fn deadline_and_trace_are_handed_on_and_nothing_else() {
+        let deadline = Some(Instant::now());
+        let scope = Scope::new(deadline).with_trace_parent(Some("a".into())).blocking(None);
+        let handed_on = scope.with_cancellation(Cancellation::new()).handed_on();
+        assert_eq!((handed_on.deadline(), handed_on.trace_parent().map(|text| &**text)), (deadline, Some("a")));
+        assert!(handed_on.cancellation().is_none() && !handed_on.may_block());
+        assert!(Scope::new(deadline).with_trace_parent(None).handed_on().rare.is_none());
+    }
 }
