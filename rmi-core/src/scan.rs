@@ -150,14 +150,21 @@ impl<'a> Scanner<'a> {
     }
 
     /// Passes one marker with its own bytes; gives back how many values are inside of it, if it is an array or a map.
+    #[inline(always)]
     fn pass(&mut self) -> Result<Option<usize>, ScanError> {
-        // Most arrays and maps are small.
-        if let Some(marker @ 0x80..=0x9f) = self.peek() {
-            self.at += 1;
-            self.count(1)?;
-            let items = usize::from(marker & 0x0f);
-            return self.inside(if marker < 0x90 { items * 2 } else { items }).map(Some);
+        match self.peek() {
+            // Most arrays and maps are small.
+            Some(marker @ 0x80..=0x9f) => {
+                self.at += 1;
+                self.count(1)?;
+                let items = usize::from(marker & 0x0f);
+                self.inside(if marker < 0x90 { items * 2 } else { items }).map(Some)
+            }
+            _ => self.pass_other(),
         }
+    }
+
+    fn pass_other(&mut self) -> Result<Option<usize>, ScanError> {
         match self.shape()? {
             Shape::Scalar { bytes } => {
                 self.take(bytes)?;
@@ -376,6 +383,7 @@ impl<'a> Scanner<'a> {
         Ok(bytes.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)))
     }
 
+    #[inline(always)]
     fn count(&mut self, values: usize) -> Result<(), ScanError> {
         self.values = self.values.saturating_add(values);
         if self.values > MAX_VALUES { Err(ScanError::TooManyValues) } else { Ok(()) }
