@@ -6,16 +6,18 @@
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::payload::{EncodeError, Payload};
+use crate::payload::{self, Buffer, EncodeError};
 
 /// Positional and keyword arguments, encoded.
 #[derive(Debug, Clone, Default)]
 pub struct Args {
-    values: Payload,
+    /// The positional values. `None` until there is one.
+    values: Option<Buffer>,
     n_positional: usize,
-    /// Names and values of the keyword arguments, in turn. Their blobs are among the attachments of `values`.
+    /// Names and values of the keyword arguments, in turn.
     keywords: Vec<u8>,
     n_keywords: usize,
+    attachments: Vec<Bytes>,
     /// A defaulted parameter was left out, so what follows goes by name.
     has_gap: bool,
     error: Option<EncodeError>,
@@ -29,19 +31,16 @@ impl Args {
 
     /// Adds a positional argument.
     pub fn push<T: Serialize + ?Sized>(&mut self, value: &T) {
-        let pushed = self.values.push(value);
+        let Buffer(values) = self.values.get_or_insert_with(Buffer::new);
+        let pushed = payload::encode(value, values, &mut self.attachments);
         self.n_positional += 1;
         self.note(pushed);
     }
 
     /// Adds a keyword argument.
     pub fn push_keyword<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) {
-        // The value is encoded behind the positional ones, for the sake of its attachments, and moved from there.
-        let start = self.values.body().len();
-        let pushed = self.values.push(value);
         let _ = rmp_serde::encode::write(&mut self.keywords, name);
-        self.keywords.extend_from_slice(self.values.body().get(start..).unwrap_or_default());
-        self.values.truncate(start);
+        let pushed = payload::encode(value, &mut self.keywords, &mut self.attachments);
         self.n_keywords += 1;
         self.note(pushed);
     }
@@ -88,7 +87,7 @@ impl Args {
 
     /// The positional values, one behind the other.
     pub fn positional(&self) -> &[u8] {
-        self.values.body()
+        self.values.as_ref().map_or(&[], |Buffer(values)| values)
     }
 
     /// Names and values of the keyword arguments, one behind the other.
@@ -98,7 +97,7 @@ impl Args {
 
     /// The blobs among the arguments.
     pub fn attachments(&self) -> &[Bytes] {
-        self.values.attachments()
+        &self.attachments
     }
 
     /// The first argument that could not be encoded.

@@ -196,8 +196,12 @@ impl Error for RemoteSource {
 }
 
 /// Why this side gave a call up. The cause of exceptions such as `Timeout` and `ConnectionLost`.
-#[derive(Debug, Clone)]
-pub struct CallError {
+#[derive(Clone)]
+pub struct CallError(Box<Reason>);
+
+/// What stands in a [`CallError`], which is one pointer wide: the outcome of a call is moved more often than it is one.
+#[derive(Clone)]
+struct Reason {
     kind: Kind,
     class: Class,
     message: String,
@@ -208,47 +212,64 @@ pub struct CallError {
 impl CallError {
     /// An error of this kind that says `message`.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, class: kind.class(), message: message.into(), source: None, retry_after: None }
+        let class = kind.class();
+        Self(Box::new(Reason { kind, class, message: message.into(), source: None, retry_after: None }))
     }
 
     /// The same with another class than the kind's careful one.
     #[must_use]
-    pub fn with_class(self, class: Class) -> Self {
-        Self { class, ..self }
+    pub fn with_class(mut self, class: Class) -> Self {
+        self.0.class = class;
+        self
     }
 
     /// The same with the error below it.
     #[must_use]
-    pub fn with_source(self, source: Arc<dyn Error + Send + Sync>) -> Self {
-        Self { source: Some(source), ..self }
+    pub fn with_source(mut self, source: Arc<dyn Error + Send + Sync>) -> Self {
+        self.0.source = Some(source);
+        self
     }
 
     /// The same with a time after which it is worth to try again.
     #[must_use]
-    pub fn with_retry_after(self, retry_after: Duration) -> Self {
-        Self { retry_after: Some(retry_after), ..self }
+    pub fn with_retry_after(mut self, retry_after: Duration) -> Self {
+        self.0.retry_after = Some(retry_after);
+        self
     }
 
     /// What happened.
     pub fn kind(&self) -> Kind {
-        self.kind
+        self.0.kind
     }
 
     /// Whether the method can have run.
     pub fn class(&self) -> Class {
-        self.class
+        self.0.class
+    }
+}
+
+impl fmt::Debug for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Reason { kind, class, message, source, retry_after } = &*self.0;
+        f.debug_struct("CallError")
+            .field("kind", kind)
+            .field("class", class)
+            .field("message", message)
+            .field("source", source)
+            .field("retry_after", retry_after)
+            .finish()
     }
 }
 
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&self.0.message)
     }
 }
 
 impl Error for CallError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source.as_deref().map(|source| source as _)
+        self.0.source.as_deref().map(|source| source as _)
     }
 }
 
@@ -403,7 +424,7 @@ impl Inner {
     }
 
     fn of_call_error(error: CallError, peer: &str, method: &str) -> Box<Self> {
-        let CallError { kind, class, retry_after, .. } = error;
+        let Reason { kind, class, retry_after, .. } = *error.0;
         let place = Place { node: peer.to_owned(), method: method.to_owned(), kind, class };
         let origin = Origin { place, below: Below::Cause { error: Box::new(error), arrived: None } };
         Box::new(Self { retry_after, origin })

@@ -9,13 +9,9 @@ use bytes::Bytes;
 use rmp_serde::config::BytesMode;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use smallvec::SmallVec;
 
 use crate::blob;
 use crate::scan::{self, ScanError, Scanner};
-
-/// The bytes of small things that have arrived, without an allocation.
-pub(crate) type InlineBuf = SmallVec<[u8; 64]>;
 
 thread_local! {
     /// Buffers of values that are done with, for the next ones.
@@ -26,22 +22,28 @@ thread_local! {
 const MOST_KEPT: usize = 16;
 const KEPT_CAPACITY: usize = 4 << 10;
 
-/// Where a value is encoded. Threads use the small ones again, so most values allocate nothing.
+/// Where values are encoded. Threads use the small ones again, so most values allocate nothing.
 #[derive(Debug)]
-struct Buffer(Vec<u8>);
+pub(crate) struct Buffer(pub(crate) Vec<u8>);
 
 impl Buffer {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         // A thread that is ending has none.
         Self(KEPT.try_with(|kept| kept.borrow_mut().pop()).ok().flatten().unwrap_or_default())
     }
 }
 
+impl From<&[u8]> for Buffer {
+    fn from(bytes: &[u8]) -> Self {
+        let mut buffer = Self::new();
+        buffer.0.extend_from_slice(bytes);
+        buffer
+    }
+}
+
 impl Clone for Buffer {
     fn clone(&self) -> Self {
-        let mut buffer = Self::new();
-        buffer.0.extend_from_slice(&self.0);
-        buffer
+        Self::from(&*self.0)
     }
 }
 
@@ -92,25 +94,31 @@ impl DecodeError {
     }
 }
 
-/// The body's bytes: encoded here, or arrived; then inline while small, else shared with the buffer that they came in.
-#[derive(Debug, Clone)]
-enum Body {
-    Empty,
-    Encoded(Buffer),
-    Inline(InlineBuf),
-    Shared(Bytes),
-}
+/// Bytes of a body that stand in the payload itself: as many as leave it at 32 bytes, for it is moved more often than
+/// it is read.
+const SHORT: usize = 30;
 
 /// An encoded value with its attachments, on its way out or just arrived.
 #[derive(Debug, Clone)]
-pub struct Payload {
-    body: Body,
+pub struct Payload(Body);
+
+#[derive(Debug, Clone)]
+enum Body {
+    Short { len: u8, bytes: [u8; SHORT] },
+    Long(Buffer),
+    Whole(Box<Whole>),
+}
+
+/// A body with attachments, or one that shares the buffer in which it came.
+#[derive(Debug, Clone)]
+struct Whole {
+    body: Bytes,
     attachments: Vec<Bytes>,
 }
 
 impl Default for Payload {
     fn default() -> Self {
-        Self { body: Body::Empty, attachments: Vec::new() }
+        Self(Body::Short { len: 0, bytes: [0; SHORT] })
     }
 }
 
@@ -120,70 +128,60 @@ impl Payload {
     /// # Errors
     /// What the value's `Serialize` says.
     pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Self, EncodeError> {
-        let mut payload = Self::default();
-        payload.push(value)?;
-        Ok(payload)
-    }
-
-    /// Encodes a value behind what is here. After an error the payload is of no use.
-    pub(crate) fn push<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
-        if let Body::Empty = self.body {
-            self.body = Body::Encoded(Buffer::new());
+        let (mut buffer, mut attachments) = (Buffer::new(), Vec::new());
+        encode(value, &mut buffer.0, &mut attachments)?;
+        if attachments.is_empty() {
+            return Ok(Self(Body::Long(buffer)));
         }
-        let Body::Encoded(Buffer(body)) = &mut self.body else {
-            return Err(EncodeError { message: "an arrived payload cannot be added to".to_owned() });
-        };
-        blob::collecting(&mut self.attachments, || {
-            let mut serializer =
-                rmp_serde::Serializer::new(body).with_struct_map().with_bytes(BytesMode::ForceIterables);
-            value.serialize(&mut serializer)
-        })
-        .map_err(|error| EncodeError { message: error.to_string() })
+        Ok(Self::shared(std::mem::take(&mut buffer.0).into(), attachments))
     }
 
-    /// Takes back what was encoded from byte `at` on. Its attachments stay.
-    pub(crate) fn truncate(&mut self, at: usize) {
-        if let Body::Encoded(Buffer(body)) = &mut self.body {
-            body.truncate(at);
-        }
-    }
-
-    /// Wraps a body that arrived. Small ones are copied, so that they do not pin the buffer they came in.
+    /// Wraps a body that arrived, in bytes of its own, so that it does not pin the buffer it came in.
     pub fn copied(body: &[u8]) -> Self {
-        Self { body: Body::Inline(InlineBuf::from_slice(body)), attachments: Vec::new() }
+        match u8::try_from(body.len()) {
+            Ok(len) if body.len() <= SHORT => {
+                let mut bytes = [0; SHORT];
+                bytes[..body.len()].copy_from_slice(body);
+                Self(Body::Short { len, bytes })
+            }
+            _ => Self(Body::Long(body.into())),
+        }
     }
 
     /// Wraps a body that arrived, with its attachments, without copying.
     pub fn shared(body: Bytes, attachments: Vec<Bytes>) -> Self {
-        Self { body: Body::Shared(body), attachments }
+        Self(Body::Whole(Box::new(Whole { body, attachments })))
     }
 
     /// The encoded body.
     pub fn body(&self) -> &[u8] {
-        match &self.body {
-            Body::Empty => &[],
-            Body::Encoded(Buffer(bytes)) => bytes,
-            Body::Inline(bytes) => bytes,
-            Body::Shared(bytes) => bytes,
+        match &self.0 {
+            // It is never longer.
+            Body::Short { len, bytes } => bytes.get(..usize::from(*len)).unwrap_or_default(),
+            Body::Long(Buffer(bytes)) => bytes,
+            Body::Whole(whole) => &whole.body,
         }
     }
 
-    /// The body as bytes of its own; copies what is inline.
+    /// The body as bytes of its own; copies what does not share its buffer yet.
     pub fn to_bytes(&self) -> Bytes {
-        match &self.body {
-            Body::Shared(bytes) => bytes.clone(),
+        match &self.0 {
+            Body::Whole(whole) => whole.body.clone(),
             _ => Bytes::copy_from_slice(self.body()),
         }
     }
 
     /// The blobs beside the body.
     pub fn attachments(&self) -> &[Bytes] {
-        &self.attachments
+        match &self.0 {
+            Body::Whole(whole) => &whole.attachments,
+            _ => &[],
+        }
     }
 
     /// Bytes on the wire, without framing.
     pub fn len(&self) -> usize {
-        self.body().len() + self.attachments.iter().map(Bytes::len).sum::<usize>()
+        self.body().len() + self.attachments().iter().map(Bytes::len).sum::<usize>()
     }
 
     /// Whether there is nothing in it.
@@ -196,8 +194,25 @@ impl Payload {
     /// # Errors
     /// What the type's `Deserialize` says.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
-        decode(self.body(), &self.attachments)
+        decode(self.body(), self.attachments())
     }
+}
+
+/// Writes a value behind what is in `body`, and its blobs behind `attachments`. After an error or a panic there may be
+/// a part of it.
+///
+/// # Errors
+/// What the value's `Serialize` says.
+pub(crate) fn encode<T: Serialize + ?Sized>(
+    value: &T,
+    body: &mut Vec<u8>,
+    attachments: &mut Vec<Bytes>,
+) -> Result<(), EncodeError> {
+    blob::collecting(attachments, || {
+        let mut serializer = rmp_serde::Serializer::new(body).with_struct_map().with_bytes(BytesMode::ForceIterables);
+        value.serialize(&mut serializer)
+    })
+    .map_err(EncodeError::new)
 }
 
 /// Decodes one value that has passed the scanner. What is wrong is said in rmp-serde's words.
@@ -280,6 +295,24 @@ mod tests {
         let back: Record = payload.decode().unwrap();
         assert_eq!(back, record);
         assert_eq!(back.blob.as_ptr(), record.blob.as_ptr());
+    }
+
+    #[test]
+    fn what_is_moved_for_each_call_is_small() {
+        assert_eq!(size_of::<Payload>(), 32);
+        assert_eq!(size_of::<crate::transport::Outcome>(), 32);
+    }
+
+    #[test]
+    fn arrived_bodies_of_any_length_come_out_as_they_came() {
+        for len in [0, 1, SHORT - 1, SHORT, SHORT + 1, 1000] {
+            let body: Vec<u8> = (0..len).map(|n| n as u8).collect();
+            for payload in [Payload::copied(&body), Payload::shared(body.clone().into(), Vec::new())] {
+                assert_eq!((payload.body(), payload.to_bytes()), (&*body, Bytes::from(body.clone())));
+                assert_eq!((payload.len(), payload.is_empty(), payload.attachments()), (len, len == 0, &[][..]));
+                assert_eq!(payload.clone().body(), body);
+            }
+        }
     }
 
     #[test]
