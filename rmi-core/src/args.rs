@@ -3,16 +3,60 @@
 //! `args![1, b = 2]` collects them for a call by name; stubs push theirs one by one. Either way each value is encoded
 //! once, at once: nothing is borrowed after that, and a value that cannot be encoded is reported by the call, not here.
 
+use std::ops::{Deref, DerefMut};
+
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::payload::{self, Buffer, EncodeError};
+use crate::draft::Draft;
+use crate::payload::{self, EncodeError};
 
 /// Positional and keyword arguments, encoded.
+///
+/// Its methods are those of [`EncodedArgs`].
+#[derive(Debug)]
+pub struct Args(pub(crate) Box<Draft>);
+
+impl Args {
+    /// No arguments.
+    pub fn new() -> Self {
+        Self(Draft::new())
+    }
+}
+
+impl Default for Args {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clone for Args {
+    fn clone(&self) -> Self {
+        let mut clone = Self::new();
+        clone.0.args.clone_from(&self.0.args);
+        clone
+    }
+}
+
+impl Deref for Args {
+    type Target = EncodedArgs;
+
+    fn deref(&self) -> &EncodedArgs {
+        &self.0.args
+    }
+}
+
+impl DerefMut for Args {
+    fn deref_mut(&mut self) -> &mut EncodedArgs {
+        &mut self.0.args
+    }
+}
+
+/// The arguments of a call, one behind the other.
 #[derive(Debug, Clone, Default)]
-pub struct Args {
-    /// The positional values. `None` until there is one.
-    values: Option<Buffer>,
+pub struct EncodedArgs {
+    /// The positional values.
+    values: Vec<u8>,
     n_positional: usize,
     /// Names and values of the keyword arguments, in turn.
     keywords: Vec<u8>,
@@ -23,16 +67,10 @@ pub struct Args {
     error: Option<EncodeError>,
 }
 
-impl Args {
-    /// No arguments.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
+impl EncodedArgs {
     /// Adds a positional argument.
     pub fn push<T: Serialize + ?Sized>(&mut self, value: &T) {
-        let Buffer(values) = self.values.get_or_insert_with(Buffer::new);
-        let pushed = payload::encode(value, values, &mut self.attachments);
+        let pushed = payload::encode(value, &mut self.values, &mut self.attachments);
         self.n_positional += 1;
         self.note(pushed);
     }
@@ -87,7 +125,7 @@ impl Args {
 
     /// The positional values, one behind the other.
     pub fn positional(&self) -> &[u8] {
-        self.values.as_ref().map_or(&[], |Buffer(values)| values)
+        &self.values
     }
 
     /// Names and values of the keyword arguments, one behind the other.
@@ -103,6 +141,26 @@ impl Args {
     /// The first argument that could not be encoded.
     pub fn error(&self) -> Option<&EncodeError> {
         self.error.as_ref()
+    }
+
+    /// Forgets all of them. Buffers that are not larger than this stay, for others.
+    pub(crate) fn clear(&mut self, most: usize) {
+        for buffer in [&mut self.values, &mut self.keywords] {
+            buffer.clear();
+            if buffer.capacity() > most {
+                *buffer = Vec::new();
+            }
+        }
+        (self.n_positional, self.n_keywords) = (0, 0);
+        self.attachments = Vec::new();
+        self.has_gap = false;
+        self.error = None;
+    }
+
+    /// Bytes for which there is memory.
+    #[cfg(test)]
+    pub(crate) fn capacity(&self) -> usize {
+        self.values.capacity() + self.keywords.capacity()
     }
 
     fn note(&mut self, pushed: Result<(), EncodeError>) {

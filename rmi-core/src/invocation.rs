@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 
 use crate::exception::{CallError, Exception, InvocationException, RemoteError};
 use crate::kind::{Class, Kind};
-use crate::message::{Request, Response, Target};
+use crate::message::{Request, Response};
 use crate::reply::RemoteCause;
 use crate::scope::{Scope, TooManyWait};
 use crate::transport::{Outcome, Started, Ticket, Transport};
@@ -118,12 +118,10 @@ impl<T, E> Invocation<T, E> {
     }
 
     fn into_unsent(mut self) -> InvocationFuture<T, E> {
-        self.request.scope = Scope::current().map(Scope::handed_on);
-        let call = Underway {
-            target: self.request.target.clone(),
-            transport: self.transport,
-            state: State::Unsent(self.request),
-        };
+        if let Some(scope) = Scope::current() {
+            self.request.scope = Some(scope.handed_on());
+        }
+        let call = Underway { transport: self.transport, request: Some(self.request), state: State::Unsent };
         InvocationFuture { call, types: PhantomData }
     }
 }
@@ -156,14 +154,13 @@ pub struct InvocationFuture<T, E = RemoteError> {
 /// A call under way, whatever it returns or raises: compiled once, not for each type.
 struct Underway {
     transport: Arc<dyn Transport>,
-    target: Target,
+    /// `None` once it has ended well.
+    request: Option<Request>,
     state: State,
 }
 
-// The request is large because it holds the encoded arguments, which is what spares the allocation.
-#[allow(clippy::large_enum_variant)]
 enum State {
-    Unsent(Request),
+    Unsent,
     Starting(Pin<Box<dyn Future<Output = Started> + Send>>),
     Sent(Ticket),
     Ended(Outcome),
@@ -172,18 +169,31 @@ enum State {
 
 impl Underway {
     fn start(&mut self, waker: Option<&Waker>) {
-        let State::Unsent(request) = &mut self.state else { return };
+        let (State::Unsent, Some(request)) = (&self.state, &mut self.request) else { return };
         let started = match request.args.error() {
             Some(error) => Started::refused(CallError::new(Kind::RequestEncode, error.to_string())),
             None => self.transport.start(request, waker),
         };
+        request.sent();
         self.state = State::from(started);
+    }
+
+    /// It has ended well: nobody asks for its name any more.
+    fn forget(&mut self) {
+        if let Some(request) = self.request.take() {
+            request.keep();
+        }
+    }
+
+    /// What is called; empty once it has ended well.
+    fn method(&self) -> String {
+        self.request.as_ref().map(|request| request.target.to_string()).unwrap_or_default()
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
         loop {
             match &mut self.state {
-                State::Unsent(_) => self.start(Some(context.waker())),
+                State::Unsent => self.start(Some(context.waker())),
                 State::Starting(future) => match future.as_mut().poll(context) {
                     Poll::Ready(started) => self.state = State::from(started),
                     Poll::Pending => return Poll::Pending,
@@ -219,7 +229,7 @@ impl Underway {
     /// The thread cannot wait for the call.
     #[cold]
     fn not_waited_for(&self, kind: Kind, message: &str) -> CallError {
-        let class = if matches!(self.state, State::Unsent(_)) { Class::NotExecuted } else { Class::MaybeExecuted };
+        let class = if matches!(self.state, State::Unsent) { Class::NotExecuted } else { Class::MaybeExecuted };
         CallError::new(kind, message).with_class(class)
     }
 
@@ -283,23 +293,26 @@ impl From<Started> for State {
 }
 
 impl<T: DeserializeOwned, E: RemoteCause> InvocationFuture<T, E> {
-    fn finish(&self, outcome: Outcome) -> Result<T, InvocationException<E>> {
+    fn finish(&mut self, outcome: Outcome) -> Result<T, InvocationException<E>> {
         let exception = match outcome {
             Ok(Response::Value(payload)) => match payload.decode() {
-                Ok(value) => return Ok(value),
+                Ok(value) => {
+                    self.call.forget();
+                    return Ok(value);
+                }
                 Err(error) => Exception::new(Kind::ResponseDecode, error.to_string()),
             },
             Ok(Response::Exception(exception)) => *exception,
             Err(error) => return Err(self.gave_up(error)),
         };
-        let Underway { transport, target, .. } = &self.call;
-        Err(InvocationException::from_exception(exception, &transport.peer_name(), &target.to_string(), E::receive))
+        let (peer, method) = (self.call.transport.peer_name(), self.call.method());
+        Err(InvocationException::from_exception(exception, &peer, &method, E::receive))
     }
 
     #[cold]
     fn gave_up(&self, error: CallError) -> InvocationException<E> {
-        let Underway { transport, target, .. } = &self.call;
-        InvocationException::from_call_error(error, &transport.peer_name(), &target.to_string())
+        let (peer, method) = (self.call.transport.peer_name(), self.call.method());
+        InvocationException::from_call_error(error, &peer, &method)
     }
 }
 
@@ -319,7 +332,7 @@ impl<T, E> fmt::Debug for InvocationFuture<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("InvocationFuture")
             .field("peer", &self.call.transport.peer_name())
-            .field("method", &format_args!("{}", self.call.target))
+            .field("method", &format_args!("{}", self.call.method()))
             .finish_non_exhaustive()
     }
 }

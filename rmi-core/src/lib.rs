@@ -12,6 +12,7 @@ pub mod bind;
 pub mod blob;
 pub mod context;
 pub mod descriptor;
+pub mod draft;
 pub mod exception;
 pub mod frame;
 pub mod hello;

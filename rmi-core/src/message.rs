@@ -11,13 +11,14 @@
 //! length: every message passes the [`Scanner`] before anything is taken from it.
 
 use std::fmt;
-use std::ops::Range;
+use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::args::Args;
+use crate::draft::Draft;
 use crate::exception::{Exception, Place};
 use crate::kind::{Class, Kind};
 use crate::pack;
@@ -76,10 +77,22 @@ pub struct Target {
     method: Name,
 }
 
+impl Default for Target {
+    /// Nothing.
+    fn default() -> Self {
+        Self { service: None, method: Name::Static("") }
+    }
+}
+
 impl Target {
     /// A method of a service.
     pub fn new(service: Name, method: &'static str) -> Self {
-        Self { service: Some(service), method: Name::Static(method) }
+        Self::of(Some(service), method)
+    }
+
+    /// A method of a service, or one that is unique on its node.
+    pub(crate) fn of(service: Option<Name>, method: &'static str) -> Self {
+        Self { service, method: Name::Static(method) }
     }
 
     /// A method by name: `"Service.method"`, or `"method"` where it is unique on its node.
@@ -102,49 +115,41 @@ impl fmt::Display for Target {
     }
 }
 
-/// A call on its way out.
+/// A call on its way out: one pointer, to what is in its [`Draft`].
 #[derive(Debug)]
-pub struct Request {
-    /// What is called.
-    pub target: Target,
-    /// With what.
-    pub args: Args,
-    /// For how long, as the caller set it.
-    pub timeout: Option<Duration>,
-    /// Until when, as the caller set it, on the system's monotonic clock.
-    pub deadline: Option<Instant>,
-    /// Until when at the latest, on the node's clock: set once the call has begun, so that waiting does not prolong it.
-    pub begun_deadline: Option<Instant>,
-    /// Whether the method goes on when the caller is gone.
-    pub no_cancel: bool,
-    /// Whether no answer is wanted.
-    pub one_way: bool,
-    /// The W3C trace context, where the caller set one; otherwise the calling method's is handed on.
-    pub trace_parent: Option<Arc<str>>,
-    /// What the calling method hands on; `None` outside of a method.
-    pub scope: Option<Scope>,
+pub struct Request(Box<Draft>);
+
+impl Deref for Request {
+    type Target = Draft;
+
+    fn deref(&self) -> &Draft {
+        &self.0
+    }
+}
+
+impl DerefMut for Request {
+    fn deref_mut(&mut self) -> &mut Draft {
+        &mut self.0
+    }
 }
 
 impl Request {
     /// A call without options.
-    pub fn new(target: Target, args: Args) -> Self {
-        Self {
-            target,
-            args,
-            timeout: None,
-            deadline: None,
-            begun_deadline: None,
-            no_cancel: false,
-            one_way: false,
-            trace_parent: None,
-            scope: None,
-        }
+    pub fn new(target: Target, Args(mut draft): Args) -> Self {
+        draft.target = target;
+        Self(draft)
     }
 
-    /// Takes the request out of what it was lent from, where one of nothing stays behind.
+    /// Takes the request out of what it was lent from, where nothing but the name of what is called stays behind.
     #[must_use]
     pub fn take(&mut self) -> Self {
-        std::mem::replace(self, Self::new(Target::by_name(""), Args::new()))
+        let rest = Self::new(self.target.clone(), Args::new());
+        std::mem::replace(self, rest)
+    }
+
+    /// See [`Draft::keep`].
+    pub(crate) fn keep(self) {
+        self.0.keep();
     }
 
     /// Whether there is a time until which an answer is wanted. Else nobody has to look at a clock.

@@ -35,10 +35,7 @@ impl Remote {
     /// A call of a method of the stub's service.
     #[doc(hidden)]
     pub fn call<T, E>(&self, method: &'static str, args: Args) -> Invocation<T, E> {
-        let target = match &self.service {
-            Some(service) => Target::new(service.clone(), method),
-            None => Target::by_name(method),
-        };
+        let target = Target::of(self.service.clone(), method);
         Invocation::new(Arc::clone(&self.transport), Request::new(target, args))
     }
 

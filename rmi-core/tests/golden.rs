@@ -219,6 +219,11 @@ fn call(method: &str, args: Args) -> Request {
     Request::new(Target::by_name(method), args)
 }
 
+fn flagged(one_way: bool, no_cancel: bool, scope: Option<Scope>, mut request: Request) -> Request {
+    (request.one_way, request.no_cancel, request.scope) = (one_way, no_cancel, scope);
+    request
+}
+
 fn array(items: impl IntoIterator<Item = Value>) -> Value {
     Value::Array(items.into_iter().collect())
 }
@@ -290,8 +295,8 @@ fn request_cases() -> Vec<Case> {
     let add = Called { kwargs: Some(map("b", 2)), ..add };
     let ping = || called("Calculator.ping", array([]));
     let ms = Duration::from_millis;
-    let one_way = |one_way, no_cancel| Request { one_way, no_cancel, ..call("Calculator.ping", args![]) };
-    let all = Request { scope: traced(), one_way: true, no_cancel: true, ..call("Calculator.add", args![1, b = 2]) };
+    let one_way = |one_way, no_cancel| flagged(one_way, no_cancel, None, call("Calculator.ping", args![]));
+    let all = flagged(true, true, traced(), call("Calculator.add", args![1, b = 2]));
     let blob = || Blob::from(vec![0xde, 0xad, 0xbe, 0xef]);
     vec![
         request("request-add", 1, &call("Calculator.add", args![1, b = 2]), None, add.clone()),
@@ -333,7 +338,7 @@ fn request_cases() -> Vec<Case> {
         request(
             "request-trace",
             9,
-            &Request { scope: traced(), ..call("Calculator.ping", args![]) },
+            &flagged(false, false, traced(), call("Calculator.ping", args![])),
             None,
             Called { trace_parent: Some(TRACE.to_owned()), ..ping() },
         ),
@@ -883,7 +888,7 @@ proptest! {
         positional.iter().for_each(|value| args.push(value));
         keywords.iter().for_each(|(name, value)| args.push_keyword(name, value));
         let scope = if is_traced { traced() } else { None };
-        let request = Request { one_way, no_cancel, scope, ..call(&method, args) };
+        let request = flagged(one_way, no_cancel, scope, call(&method, args));
         let remaining = remaining.map(Duration::from_millis);
         let message = Bytes::from(written_request(&request, remaining));
         prop_assert!(message.len() <= request.len_at_most());

@@ -32,7 +32,8 @@ impl Event {
 fn race(first: Event, second: Event) {
     model(move || {
         let (connection, wire, mut writer) = connection(Limits::default(), usize::MAX);
-        let timed = Request { timeout: Some(Duration::from_secs(5)), ..request() };
+        let mut timed = request();
+        timed.timeout = Some(Duration::from_secs(5));
         let ticket = Arc::new(std::sync::Mutex::new(Some(call(&connection, timed))));
         assert_eq!(wire.ids(frame_type::REQUEST), [1]);
         let threads = [first, second].map(|event| {
