@@ -104,31 +104,43 @@ thread_local! {
 /// Runs `encode`; the blobs that it meets are appended to `attachments`.
 pub(crate) fn collecting<R>(attachments: &mut Vec<Bytes>, encode: impl FnOnce() -> R) -> R {
     let first = u32::try_from(attachments.len()).unwrap_or(u32::MAX);
-    let outer = NEXT.replace(Some(first));
-    // What an encoding has collected in the midst of which this one is.
-    let collected = if outer.is_some() { COLLECTED.take() } else { Vec::new() };
-    let restore = RestoreCollected { first, outer, collected };
+    let _outer = NEXT.replace(Some(first)).map(Outer::set_aside);
+    let unfinished = Unfinished;
     let result = encode();
-    if NEXT.get() != Some(first) {
+    std::mem::forget(unfinished);
+    if NEXT.take() != Some(first) {
         attachments.append(&mut COLLECTED.take());
     }
-    drop(restore);
     result
 }
 
-/// Puts back what stood there before, also when user code panics in between.
-struct RestoreCollected {
-    first: u32,
-    outer: Option<u32>,
+/// Where user code panics, what it has met so far is of no use. Not dropped otherwise.
+struct Unfinished;
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        NEXT.set(None);
+        COLLECTED.take();
+    }
+}
+
+/// What an encoding has collected in the midst of which another one is. Put back when that ends, also by a panic.
+struct Outer {
+    next: u32,
     collected: Vec<Bytes>,
 }
 
-impl Drop for RestoreCollected {
+impl Outer {
+    #[cold]
+    fn set_aside(next: u32) -> Self {
+        Self { next, collected: COLLECTED.take() }
+    }
+}
+
+impl Drop for Outer {
     fn drop(&mut self) {
-        let next = NEXT.replace(self.outer);
-        if self.outer.is_some() || next != Some(self.first) {
-            COLLECTED.replace(std::mem::take(&mut self.collected));
-        }
+        NEXT.set(Some(self.next));
+        COLLECTED.replace(std::mem::take(&mut self.collected));
     }
 }
 
@@ -251,5 +263,41 @@ impl<'de> Deserialize<'de> for Number {
             }
         }
         deserializer.deserialize_bytes(NumberVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::payload::Payload;
+
+    /// Encodes a value of its own, and panics if told to, in the midst of a list of blobs.
+    struct Nested(bool);
+
+    impl Serialize for Nested {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let payload = Payload::encode(&[Blob::from(vec![7]), Blob::from(vec![8])]).unwrap();
+            assert_eq!(payload.decode::<Vec<Blob>>().unwrap()[1], Blob::from(vec![8]));
+            assert!(!self.0, "as told");
+            serializer.serialize_u8(1)
+        }
+    }
+
+    #[test]
+    fn an_encoding_inside_of_another_has_its_own_blobs() {
+        let blob = |n: u8| Blob::from(vec![n]);
+        let payload = Payload::encode(&(blob(1), Nested(false), blob(2))).unwrap();
+        assert_eq!(payload.attachments(), [blob(1).0, blob(2).0]);
+        assert_eq!(payload.decode::<(Blob, u8, Blob)>().unwrap(), (blob(1), 1, blob(2)));
+    }
+
+    #[test]
+    fn a_panic_leaves_nothing_behind() {
+        let blob = Blob::from(vec![1]);
+        std::panic::catch_unwind(|| Payload::encode(&(&blob, Nested(true)))).unwrap_err();
+        assert_eq!((NEXT.get(), COLLECTED.take().len()), (None, 0));
+        // Outside of an encoding a blob is plain bytes again.
+        assert_eq!(rmp_serde::to_vec(&blob).unwrap(), [0xc4, 1, 1]);
+        assert_eq!(Payload::encode(&blob).unwrap().decode::<Blob>().unwrap(), blob);
     }
 }
