@@ -152,7 +152,9 @@ impl EncodedArgs {
             }
         }
         (self.n_positional, self.n_keywords) = (0, 0);
-        self.attachments = Vec::new();
+        if !self.attachments.is_empty() {
+            self.attachments = Vec::new();
+        }
         self.has_gap = false;
         self.error = None;
     }

@@ -140,13 +140,17 @@ impl FrameHeader {
     /// The header as bytes.
     pub fn encode(&self) -> [u8; HEADER_LEN] {
         let mut bytes = [0; HEADER_LEN];
-        // A payload is at most `MAX_PAYLOAD`.
-        let length = (self.payload_len + HEADER_LEN - 4) as u32;
-        bytes[..4].copy_from_slice(&length.to_le_bytes());
+        bytes[..4].copy_from_slice(&self.length());
         bytes[4] = self.frame_type;
         bytes[5] = self.flags;
         bytes[6..].copy_from_slice(&self.id.to_le_bytes());
         bytes
+    }
+
+    /// What it begins with: how many bytes follow.
+    fn length(&self) -> [u8; 4] {
+        // A payload is at most `MAX_PAYLOAD`.
+        ((self.payload_len + HEADER_LEN - 4) as u32).to_le_bytes()
     }
 
     /// Whether the flag is set.
@@ -158,10 +162,12 @@ impl FrameHeader {
 /// Writes a frame whose payload is written by `payload`; its length is filled in after that.
 pub fn put_frame(out: &mut BytesMut, frame_type: u8, flags: u8, id: u64, payload: impl FnOnce(&mut BytesMut)) {
     let start = out.len();
-    out.put_bytes(0, HEADER_LEN);
+    out.put_slice(&FrameHeader { payload_len: 0, frame_type, flags, id }.encode());
     payload(out);
     let header = FrameHeader { payload_len: out.len() - start - HEADER_LEN, frame_type, flags, id };
-    out[start..start + HEADER_LEN].copy_from_slice(&header.encode());
+    if let Some(length) = out[start..].first_chunk_mut() {
+        *length = header.length();
+    }
 }
 
 /// Why a peer takes no new calls, or closes.

@@ -9,7 +9,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker, ready};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ use crate::kind::{Class, Kind};
 use crate::message::{Request, Response};
 use crate::reply::RemoteCause;
 use crate::scope::{Scope, TooManyWait};
-use crate::transport::{Outcome, Started, Ticket, Transport};
+use crate::transport::{Outcome, Started, Transport};
 
 /// A call that is ready to go: await it, or give it a timeout first.
 ///
@@ -161,9 +161,7 @@ struct Underway {
 
 enum State {
     Unsent,
-    Starting(Pin<Box<dyn Future<Output = Started> + Send>>),
-    Sent(Ticket),
-    Ended(Outcome),
+    Started(Started),
     Done,
 }
 
@@ -175,7 +173,7 @@ impl Underway {
             None => self.transport.start(request, waker),
         };
         request.sent();
-        self.state = State::from(started);
+        self.state = State::Started(started);
     }
 
     /// It has ended well: nobody asks for its name any more.
@@ -194,19 +192,18 @@ impl Underway {
         loop {
             match &mut self.state {
                 State::Unsent => self.start(Some(context.waker())),
-                State::Starting(future) => match future.as_mut().poll(context) {
-                    Poll::Ready(started) => self.state = State::from(started),
-                    Poll::Pending => return Poll::Pending,
-                },
-                State::Sent(ticket) => {
-                    let outcome = Pin::new(ticket).poll(context);
-                    if outcome.is_ready() {
-                        self.state = State::Done;
-                    }
-                    return outcome;
+                State::Started(Started::Sent(ticket)) => {
+                    let outcome = ready!(Pin::new(ticket).poll(context));
+                    self.state = State::Done;
+                    return Poll::Ready(outcome);
                 }
-                State::Ended(_) => {
-                    let State::Ended(outcome) = std::mem::replace(&mut self.state, State::Done) else { continue };
+                State::Started(Started::Later(future)) => {
+                    let started = ready!(future.as_mut().poll(context));
+                    self.state = State::Started(started);
+                }
+                State::Started(Started::Ended(_)) => {
+                    let ended = std::mem::replace(&mut self.state, State::Done);
+                    let State::Started(Started::Ended(outcome)) = ended else { continue };
                     return Poll::Ready(outcome);
                 }
                 // Polled again after it was ready, which nobody may do.
@@ -279,16 +276,6 @@ impl<T, E> InvocationFuture<T, E> {
             Err(error) => Err(error),
         };
         self.finish(outcome)
-    }
-}
-
-impl From<Started> for State {
-    fn from(started: Started) -> Self {
-        match started {
-            Started::Sent(ticket) => State::Sent(ticket),
-            Started::Later(future) => State::Starting(future),
-            Started::Ended(outcome) => State::Ended(outcome),
-        }
     }
 }
 

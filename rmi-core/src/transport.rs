@@ -9,7 +9,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use crate::exception::CallError;
 use crate::message::{Request, Response};
@@ -75,23 +75,20 @@ pub trait Handover: Send + Sync + 'static {
 
 /// A call that is under way: the future of its outcome. Dropping it abandons the call.
 pub struct Ticket {
-    call: Option<Call>,
+    link: Arc<dyn Link>,
+    /// `None` once the outcome was taken.
+    handover: Option<Arc<dyn Handover>>,
+    id: u64,
     /// The waker of who polls for the first time is known.
     is_watched: bool,
-    id: u64,
     /// Something that lives as long as the call: a tracing span.
     companion: Option<Box<dyn Any + Send>>,
-}
-
-struct Call {
-    link: Arc<dyn Link>,
-    handover: Arc<dyn Handover>,
 }
 
 impl Ticket {
     /// The call `id` on `link`. `is_watched`: it was started by who polls it, whose waker `handover` has.
     pub fn new(link: Arc<dyn Link>, id: u64, handover: Arc<dyn Handover>, is_watched: bool) -> Self {
-        Self { call: Some(Call { link, handover }), is_watched, id, companion: None }
+        Self { link, handover: Some(handover), id, is_watched, companion: None }
     }
 
     /// The same with something that lives until the call has ended or is abandoned.
@@ -109,23 +106,21 @@ impl Future for Ticket {
         if std::mem::take(&mut self.is_watched) {
             return Poll::Pending;
         }
-        // A future is not polled again once it was ready, and the call is only given away then.
-        let Some(call) = &self.call else { return Poll::Pending };
-        let outcome = call.handover.poll_outcome(context);
-        if outcome.is_ready() {
-            if let Some(call) = self.call.take() {
-                call.handover.release();
-            }
-            self.companion = None;
+        // A future is not polled again once it was ready.
+        let Some(handover) = &self.handover else { return Poll::Pending };
+        let outcome = ready!(handover.poll_outcome(context));
+        if let Some(handover) = self.handover.take() {
+            handover.release();
         }
-        outcome
+        self.companion = None;
+        Poll::Ready(outcome)
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if let Some(call) = self.call.take() {
-            call.link.abandon(self.id);
+        if self.handover.is_some() {
+            self.link.abandon(self.id);
         }
     }
 }
