@@ -86,16 +86,18 @@ impl Draft {
     }
 }
 
+/// How many drafts this thread keeps.
+#[cfg(test)]
+pub(crate) fn n_kept() -> usize {
+    KEPT.with_borrow(Vec::len)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::Blob;
     use crate::args;
     use crate::message::Request;
-
-    fn n_kept() -> usize {
-        KEPT.with_borrow(Vec::len)
-    }
 
     /// A draft with something of everything, sent and kept.
     fn use_and_keep(capacity: usize) -> (std::sync::Weak<str>, Blob) {

@@ -188,15 +188,20 @@ impl Underway {
         self.request.as_ref().map(|request| request.target.to_string()).unwrap_or_default()
     }
 
+    /// In the future of each type, for it is short: what most polls find is an answer.
+    #[inline]
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
+        let State::Started(Started::Sent(ticket)) = &mut self.state else { return self.poll_unsent(context) };
+        let outcome = ready!(Pin::new(ticket).poll(context));
+        self.state = State::Done;
+        Poll::Ready(outcome)
+    }
+
+    fn poll_unsent(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
         loop {
             match &mut self.state {
                 State::Unsent => self.start(Some(context.waker())),
-                State::Started(Started::Sent(ticket)) => {
-                    let outcome = ready!(Pin::new(ticket).poll(context));
-                    self.state = State::Done;
-                    return Poll::Ready(outcome);
-                }
+                State::Started(Started::Sent(_)) => return self.poll(context),
                 State::Started(Started::Later(future)) => {
                     let started = ready!(future.as_mut().poll(context));
                     self.state = State::Started(started);
@@ -330,5 +335,76 @@ struct Unpark(Thread);
 impl Wake for Unpark {
     fn wake(self: Arc<Self>) {
         self.0.unpark();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::draft;
+    use crate::message::Target;
+    use crate::payload::Payload;
+    use crate::{Args, Blob, args};
+
+    /// Answers every call in this way, at once.
+    #[derive(Debug)]
+    struct Answers(fn() -> Outcome);
+
+    impl Transport for Answers {
+        fn start(&self, request: &mut Request, _: Option<&Waker>) -> Started {
+            assert_eq!(request.target.to_string(), "Service.method");
+            Started::Ended(self.0())
+        }
+
+        fn peer_name(&self) -> Arc<str> {
+            "peer".into()
+        }
+
+        fn may_block(&self) -> bool {
+            true
+        }
+    }
+
+    fn call(answer: fn() -> Outcome, args: Args) -> Invocation<u8> {
+        Invocation::new(Arc::new(Answers(answer)), Request::new(Target::new("Service".into(), "method"), args))
+    }
+
+    #[test]
+    fn what_is_moved_for_each_call_is_small() {
+        assert_eq!(size_of::<Invocation<String>>(), 24);
+        assert!(size_of::<InvocationFuture<String>>() <= 96);
+    }
+
+    #[test]
+    fn the_draft_of_a_call_that_goes_well_is_for_the_next_one() {
+        let seven = || Ok(Response::Value(Payload::copied(&[7])));
+        for _ in 0..3 {
+            assert_eq!(call(seven, args![1]).wait().unwrap(), 7);
+            assert_eq!(draft::n_kept(), 1);
+        }
+        drop(call(seven, args![1]));
+        assert_eq!(draft::n_kept(), 0);
+    }
+
+    #[test]
+    fn a_call_that_does_not_go_well_has_its_name() {
+        let lost = || Err(CallError::new(Kind::ConnectionLost, "lost"));
+        let text = || Ok(Response::Value(Payload::copied(&[0xa1, b'x'])));
+        let raised = || Ok(Response::exception(Exception::new(Kind::Raised, "raised")));
+        for (answer, kind) in
+            [(lost as fn() -> Outcome, Kind::ConnectionLost), (text, Kind::ResponseDecode), (raised, Kind::Raised)]
+        {
+            let error = call(answer, args![]).wait().unwrap_err();
+            assert_eq!((error.kind(), error.method(), error.peer()), (kind, "Service.method", "peer"));
+        }
+    }
+
+    #[test]
+    fn what_has_been_sent_is_let_go_of_before_the_answer() {
+        let bytes = bytes::Bytes::from(vec![1; 100]);
+        let future = call(|| Ok(Response::Value(Payload::copied(&[7]))), args![Blob::from(bytes.clone())]).send();
+        assert!(bytes.is_unique());
+        assert!(format!("{future:?}").contains("Service.method"));
+        assert_eq!(future.wait().unwrap(), 7);
     }
 }

@@ -182,17 +182,10 @@ impl Request {
 
     /// Writes the message.
     pub fn encode(&self, remaining: Option<Duration>, out: &mut BytesMut) {
-        let trace_parent = self.trace_parent();
-        let flags = if self.one_way { flags::ONE_WAY } else { 0 } | if self.no_cancel { flags::NO_CANCEL } else { 0 };
-        let n_elements = match () {
-            () if trace_parent.is_some() => 6,
-            () if flags != 0 => 5,
-            () if remaining.is_some() => 4,
-            () if self.args.n_keywords() > 0 => 3,
-            () if self.args.n_positional() > 0 => 2,
-            () => 1,
-        };
         encode_attachment_lengths(self.args.attachments(), out);
+        let n_options = self.n_options(remaining);
+        let n_positional = self.args.n_positional();
+        let n_elements = if n_options > 0 { 2 + n_options } else { 1 + usize::from(n_positional > 0) };
         pack::array(out, n_elements);
         pack::str_len(out, self.target.len());
         if let Some(service) = &self.target.service {
@@ -201,17 +194,34 @@ impl Request {
         }
         out.put_slice(self.target.method.as_str().as_bytes());
         if n_elements > 1 {
-            pack::array(out, self.args.n_positional());
+            pack::array(out, n_positional);
             out.put_slice(self.args.positional());
         }
-        if n_elements > 2 {
-            match self.args.n_keywords() {
-                0 => pack::nil(out),
-                n => pack::map(out, n),
-            }
-            out.put_slice(self.args.keywords());
+        if n_options > 0 {
+            self.encode_options(n_options, remaining, out);
         }
-        if n_elements > 3 {
+    }
+
+    /// How many elements follow the positional arguments.
+    fn n_options(&self, remaining: Option<Duration>) -> usize {
+        match () {
+            () if self.trace_parent().is_some() => 4,
+            () if self.one_way || self.no_cancel => 3,
+            () if remaining.is_some() => 2,
+            () if self.args.n_keywords() > 0 => 1,
+            () => 0,
+        }
+    }
+
+    /// Writes them. Apart, for most calls have none.
+    #[inline(never)]
+    fn encode_options(&self, n_options: usize, remaining: Option<Duration>, out: &mut BytesMut) {
+        match self.args.n_keywords() {
+            0 => pack::nil(out),
+            n => pack::map(out, n),
+        }
+        out.put_slice(self.args.keywords());
+        if n_options > 1 {
             match remaining {
                 // Rounded up: a call with half a millisecond left is not expired yet.
                 Some(remaining) => {
@@ -221,10 +231,11 @@ impl Request {
                 None => pack::nil(out),
             }
         }
-        if n_elements > 4 {
-            pack::uint(out, flags);
+        if n_options > 2 {
+            let one_way = if self.one_way { flags::ONE_WAY } else { 0 };
+            pack::uint(out, one_way | if self.no_cancel { flags::NO_CANCEL } else { 0 });
         }
-        if let Some(trace_parent) = trace_parent {
+        if let Some(trace_parent) = self.trace_parent() {
             pack::map(out, 1);
             pack::str(out, extensions::TRACE_PARENT);
             pack::str(out, trace_parent);

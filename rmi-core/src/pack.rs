@@ -48,6 +48,7 @@ pub fn bin(out: &mut BytesMut, bytes: &[u8]) {
 }
 
 /// The header of an array.
+#[inline]
 pub fn array(out: &mut BytesMut, len: usize) {
     if len < 16 {
         out.put_u8(0x90 | len as u8);
