@@ -114,7 +114,11 @@ fn a_cancel_comes_behind_its_request() {
         loop {
             let (header, payload) = raw.frame().await.expect("the connection ended");
             match header.frame_type {
-                frame_type::REQUEST if IncomingRequest::decode(&payload).is_ok_and(|r| r.method == "Row.last") => break,
+                frame_type::REQUEST
+                    if IncomingRequest::decode(&payload).is_ok_and(|request| request.method() == Ok("Row.last")) =>
+                {
+                    break;
+                }
                 frame_type::REQUEST => begun.push(header.id),
                 frame_type::CANCEL => {
                     assert!(begun.contains(&header.id), "the cancel of {} came first", header.id);

@@ -75,7 +75,7 @@ fn start_local(service: &dyn AnyService, request: &Request, caller: Caller, scop
     let (message, has_attachments) = request.to_message(None);
     let message = Message::from_bytes(&message, has_attachments).map_err(undecodable)?;
     let incoming = IncomingRequest::decode(message.body()).map_err(undecodable)?;
-    let name = incoming.method.rsplit('.').next().unwrap_or_default();
+    let name = incoming.method().map_err(undecodable)?.rsplit('.').next().unwrap_or_default();
     let Some(method) = service.descriptor().method(name) else {
         return Err(Rejection::new(Kind::NoSuchMethod, format!("there is no method `{name}`")));
     };

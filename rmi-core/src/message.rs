@@ -24,7 +24,7 @@ use crate::kind::{Class, Kind};
 use crate::pack;
 use crate::payload::Payload;
 use crate::positional::Positional;
-use crate::scan::{ScanError, Scanner};
+use crate::scan::{self, ScanError, Scanner};
 use crate::scope::Scope;
 
 /// The longest time that a deadline may be away. More is cut to this.
@@ -277,8 +277,8 @@ pub mod extensions {
 /// A request that arrived, read in place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IncomingRequest<'a> {
-    /// `"Service.method"`, or a bare method name.
-    pub method: &'a str,
+    /// The bytes of [`method`](Self::method): who knows the name need not look whether they are UTF-8.
+    pub method_bytes: &'a [u8],
     /// The positional arguments.
     pub args: Positional<'a>,
     /// The keyword arguments: one map.
@@ -297,12 +297,12 @@ impl<'a> IncomingRequest<'a> {
     /// Reads a body. Surplus elements are skipped, missing ones have their defaults.
     ///
     /// # Errors
-    /// If the body is no such array, or does not pass the scanner.
+    /// If the body is no such array, or does not pass the scanner. The name of the method has still to be looked at.
     pub fn decode(body: &'a [u8]) -> Result<Self, ScanError> {
         let mut scanner = Scanner::new(body);
         let n_elements = scanner.array()?;
         let mut request = Self {
-            method: "",
+            method_bytes: &[],
             args: Positional::NONE,
             kwargs: None,
             remaining: None,
@@ -313,7 +313,7 @@ impl<'a> IncomingRequest<'a> {
         if n_elements == 0 {
             return Err(ScanError::Expected("the name of a method"));
         }
-        request.method = scanner.str()?;
+        request.method_bytes = scanner.str_bytes()?;
         // Nil stands for the default of each element behind the name.
         if n_elements > 1 && !scanner.nil() {
             request.args = Positional::pass(&mut scanner)?;
@@ -350,6 +350,14 @@ impl<'a> IncomingRequest<'a> {
         scanner.finish()?;
         request.n_values = scanner.n_values();
         Ok(request)
+    }
+
+    /// `"Service.method"`, or a bare method name.
+    ///
+    /// # Errors
+    /// [`ScanError::InvalidUtf8`].
+    pub fn method(&self) -> Result<&'a str, ScanError> {
+        scan::text(self.method_bytes)
     }
 
     /// Whether no answer is wanted.

@@ -285,6 +285,14 @@ impl<'a> Scanner<'a> {
     /// # Errors
     /// [`ScanError::Expected`] if the next value is no string, else any [`ScanError`].
     pub fn str(&mut self) -> Result<&'a str, ScanError> {
+        text(self.str_bytes()?)
+    }
+
+    /// Passes a string and returns its bytes, which may be no text.
+    ///
+    /// # Errors
+    /// [`ScanError::Expected`] if the next value is no string, else any [`ScanError`].
+    pub(crate) fn str_bytes(&mut self) -> Result<&'a [u8], ScanError> {
         let bytes = match self.peek() {
             Some(marker @ 0xa0..=0xbf) => {
                 self.at += 1;
@@ -294,7 +302,7 @@ impl<'a> Scanner<'a> {
             _ => return Err(ScanError::Expected("a string")),
         };
         self.count(1)?;
-        text(self.take(bytes)?)
+        self.take(bytes)
     }
 
     /// Passes bytes and returns them.
@@ -447,7 +455,7 @@ fn is_short_ascii(ahead: &[u8], len: usize) -> bool {
     }
 }
 
-fn text(bytes: &[u8]) -> Result<&str, ScanError> {
+pub(crate) fn text(bytes: &[u8]) -> Result<&str, ScanError> {
     std::str::from_utf8(bytes).map_err(|_| ScanError::InvalidUtf8)
 }
 

@@ -118,7 +118,7 @@ fn read_request(message: &Message<'_>) -> Result<Called, String> {
     let mut args = request.args;
     let args: Result<Vec<_>, _> = std::iter::from_fn(|| args.take()).map(value).collect();
     Ok(Called {
-        method: request.method.to_owned(),
+        method: request.method().map_err(|error| error.to_string())?.to_owned(),
         args: args.map(Value::Array)?,
         kwargs: request.kwargs.map(value).transpose()?,
         remaining: request.remaining,

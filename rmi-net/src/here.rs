@@ -158,7 +158,7 @@ impl Here {
         let message = Message::from_bytes(&message, has_attachments).map_err(unreadable)?;
         let incoming = IncomingRequest::decode(message.body()).map_err(unreadable)?;
         let admission = self.host.admit(message.body().len() + incoming.n_values * BYTES_PER_VALUE)?;
-        let method = self.host.resolve(incoming.method)?;
+        let method = self.host.resolve(incoming.method().map_err(unreadable)?)?;
         // Roles are for peers: who is in this process needs nobody's leave.
         let trace_parent = request.trace_parent().cloned();
         let scope = Scope::new(deadline).with_trace_parent(trace_parent);

@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, Weak};
 
-use rmi_core::message::MAX_METHOD_NAME;
+use rmi_core::message::{IncomingRequest, MAX_METHOD_NAME};
 use rmi_core::rejection::Rejection;
 
 use crate::host::{Host, Method};
@@ -29,16 +29,32 @@ struct AtHand {
 }
 
 impl Known {
-    /// Finds a method as the host does.
-    pub(super) fn method(&mut self, host: &Host, name: &str) -> Result<&Arc<Method>, Rejection> {
+    /// Where the name of a request stands, if it is known: then it is text.
+    pub(super) fn position(&self, request: &IncomingRequest<'_>) -> Option<usize> {
+        let is_name = |(name, _): &(Box<str>, _)| name.as_bytes() == request.method_bytes;
+        let last = self.at_hand.as_ref().map(|at_hand| at_hand.idx);
+        let is_last = last.and_then(|idx| self.methods.get(idx)).is_some_and(is_name);
+        if is_last { last } else { self.methods.iter().position(is_name) }
+    }
+
+    /// Finds the method of a request as the host does. Its name is text, and stands at this
+    /// [position](Self::position).
+    pub(super) fn method(
+        &mut self,
+        host: &Host,
+        request: &IncomingRequest<'_>,
+        position: Option<usize>,
+    ) -> Result<&Arc<Method>, Rejection> {
         let generation = host.generation();
         if self.generation != generation {
             *self = Self { generation, ..Self::default() };
         }
-        let is_at_hand = |at_hand: &AtHand| self.methods.get(at_hand.idx).is_some_and(|(known, _)| **known == *name);
-        let at_hand = match self.at_hand.take().filter(is_at_hand) {
-            Some(at_hand) => at_hand,
-            None => self.find(host, name)?,
+        let at_hand = match self.at_hand.take() {
+            Some(at_hand) if position == Some(at_hand.idx) => at_hand,
+            _ => match position.and_then(|idx| Some(AtHand { idx, method: self.methods.get(idx)?.1.upgrade()? })) {
+                Some(at_hand) => at_hand,
+                None => self.find(host, request.method().unwrap_or_default())?,
+            },
         };
         Ok(&self.at_hand.insert(at_hand).method)
     }
@@ -49,11 +65,6 @@ impl Known {
     }
 
     fn find(&mut self, host: &Host, name: &str) -> Result<AtHand, Rejection> {
-        let mut methods = self.methods.iter().enumerate();
-        let known = methods.find_map(|(idx, (known, method))| (**known == *name).then_some((idx, method.upgrade()?)));
-        if let Some((idx, method)) = known {
-            return Ok(AtHand { idx, method });
-        }
         let method = host.resolve(name)?;
         let idx = self.methods.len();
         if idx < MOST_KNOWN && name.len() <= MAX_METHOD_NAME {

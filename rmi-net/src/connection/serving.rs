@@ -281,16 +281,23 @@ impl Connection {
         opened: Option<Opened>,
         reading: &mut Reading,
     ) -> Result<(), ScanError> {
-        let incoming = match IncomingRequest::decode(message.body()) {
-            Ok(incoming) => incoming,
+        let read = IncomingRequest::decode(message.body()).and_then(|incoming| {
+            let position = reading.known.position(&incoming);
+            if position.is_none() {
+                incoming.method()?;
+            }
+            Ok((incoming, position))
+        });
+        let (incoming, position) = match read {
+            Ok(read) => read,
             Err(error) => {
                 let rejection = Rejection::new(Kind::BadArguments, format!("the request cannot be read: {error}"));
                 self.reject(id, "", false, rejection);
                 return Err(error);
             }
         };
-        if let Err(rejection) = self.try_request(id, &incoming, &message, opened, reading) {
-            self.reject(id, incoming.method, incoming.is_one_way(), rejection);
+        if let Err(rejection) = self.try_request(id, (&incoming, position), &message, opened, reading) {
+            self.reject(id, incoming.method().unwrap_or_default(), incoming.is_one_way(), rejection);
         }
         Ok(())
     }
@@ -298,7 +305,7 @@ impl Connection {
     fn try_request(
         self: &Arc<Self>,
         id: u64,
-        incoming: &IncomingRequest<'_>,
+        (incoming, position): (&IncomingRequest<'_>, Option<usize>),
         message: &Message<'_>,
         opened: Option<Opened>,
         reading: &mut Reading,
@@ -323,7 +330,7 @@ impl Connection {
                 deadline
             }
         };
-        let method = known.method(&self.serving.host, incoming.method)?;
+        let method = known.method(&self.serving.host, incoming, position)?;
         let caller = &self.serving.caller;
         if !method.allows(caller.roles()) {
             let message = format!("`{}` may not call `{}`", caller.name(), method.full_name);
