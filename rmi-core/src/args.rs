@@ -3,7 +3,7 @@
 //! `args![1, b = 2]` collects them for a call by name; stubs push theirs one by one. Either way each value is encoded
 //! once, at once: nothing is borrowed after that, and a value that cannot be encoded is reported by the call, not here.
 
-use std::ops::{Deref, DerefMut};
+use std::ops::Deref;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -13,7 +13,7 @@ use crate::payload::{self, EncodeError};
 
 /// Positional and keyword arguments, encoded.
 ///
-/// Its methods are those of [`EncodedArgs`].
+/// What was pushed is read as [`EncodedArgs`].
 #[derive(Debug)]
 pub struct Args(pub(crate) Box<Draft>);
 
@@ -21,6 +21,53 @@ impl Args {
     /// No arguments.
     pub fn new() -> Self {
         Self(Draft::new())
+    }
+
+    /// Adds a positional argument.
+    pub fn push<T: Serialize + ?Sized>(&mut self, value: &T) {
+        let args = &mut self.0.args;
+        let pushed = payload::encode(value, &mut args.values, &mut args.attachments);
+        args.n_positional += 1;
+        args.note(pushed);
+    }
+
+    /// Adds a keyword argument.
+    pub fn push_keyword<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) {
+        let args = &mut self.0.args;
+        let _ = rmp_serde::encode::write(&mut args.keywords, name);
+        let pushed = payload::encode(value, &mut args.keywords, &mut args.attachments);
+        args.n_keywords += 1;
+        args.note(pushed);
+    }
+
+    /// Adds the argument of a parameter that may be left out by `None`. What follows a gap goes by name.
+    #[doc(hidden)]
+    pub fn push_defaulted<T: Serialize + ?Sized>(&mut self, name: &str, value: Option<&T>) {
+        match value {
+            Some(value) if self.has_gap => self.push_keyword(name, value),
+            Some(value) => self.push(value),
+            None => self.0.args.has_gap = true,
+        }
+    }
+
+    /// The same for a parameter that can be given by position only: it cannot follow a gap.
+    #[doc(hidden)]
+    pub fn push_defaulted_positional<T: Serialize + ?Sized>(&mut self, name: &str, value: Option<&T>) {
+        if self.has_gap && value.is_some() {
+            self.0.args.note(Err(EncodeError::new(format_args!(
+                "argument `{name}` can be given by position only, so the ones before it cannot be left out"
+            ))));
+        } else {
+            self.push_defaulted(name, value);
+        }
+    }
+
+    /// Adds the argument of a keyword-only parameter that may be left out.
+    #[doc(hidden)]
+    pub fn push_defaulted_keyword<T: Serialize + ?Sized>(&mut self, name: &str, value: Option<&T>) {
+        if let Some(value) = value {
+            self.push_keyword(name, value);
+        }
     }
 }
 
@@ -46,12 +93,6 @@ impl Deref for Args {
     }
 }
 
-impl DerefMut for Args {
-    fn deref_mut(&mut self) -> &mut EncodedArgs {
-        &mut self.0.args
-    }
-}
-
 /// The arguments of a call, one behind the other.
 #[derive(Debug, Clone, Default)]
 pub struct EncodedArgs {
@@ -68,51 +109,6 @@ pub struct EncodedArgs {
 }
 
 impl EncodedArgs {
-    /// Adds a positional argument.
-    pub fn push<T: Serialize + ?Sized>(&mut self, value: &T) {
-        let pushed = payload::encode(value, &mut self.values, &mut self.attachments);
-        self.n_positional += 1;
-        self.note(pushed);
-    }
-
-    /// Adds a keyword argument.
-    pub fn push_keyword<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) {
-        let _ = rmp_serde::encode::write(&mut self.keywords, name);
-        let pushed = payload::encode(value, &mut self.keywords, &mut self.attachments);
-        self.n_keywords += 1;
-        self.note(pushed);
-    }
-
-    /// Adds the argument of a parameter that may be left out by `None`. What follows a gap goes by name.
-    #[doc(hidden)]
-    pub fn push_defaulted<T: Serialize + ?Sized>(&mut self, name: &str, value: Option<&T>) {
-        match value {
-            Some(value) if self.has_gap => self.push_keyword(name, value),
-            Some(value) => self.push(value),
-            None => self.has_gap = true,
-        }
-    }
-
-    /// The same for a parameter that can be given by position only: it cannot follow a gap.
-    #[doc(hidden)]
-    pub fn push_defaulted_positional<T: Serialize + ?Sized>(&mut self, name: &str, value: Option<&T>) {
-        if self.has_gap && value.is_some() {
-            self.note(Err(EncodeError::new(format_args!(
-                "argument `{name}` can be given by position only, so the ones before it cannot be left out"
-            ))));
-        } else {
-            self.push_defaulted(name, value);
-        }
-    }
-
-    /// Adds the argument of a keyword-only parameter that may be left out.
-    #[doc(hidden)]
-    pub fn push_defaulted_keyword<T: Serialize + ?Sized>(&mut self, name: &str, value: Option<&T>) {
-        if let Some(value) = value {
-            self.push_keyword(name, value);
-        }
-    }
-
     /// How many positional arguments there are.
     pub fn n_positional(&self) -> usize {
         self.n_positional

@@ -154,6 +154,7 @@ impl Connection {
     }
 
     /// Registers the call and puts its frame in the queue, under one lock: ids leave in their order.
+    #[inline]
     fn send(
         &self,
         mut guard: MutexGuard<'_, State>,
@@ -166,7 +167,7 @@ impl Connection {
         let state = &mut *guard;
         let id = state.pending.next_id();
         let ((start, end), in_parts) = match message {
-            Encoded::Small => {
+            Encoded::Small { .. } => {
                 let encode = |out: &mut BytesMut| request.encode(remaining, out);
                 (state.outgoing.push(frame_type::REQUEST, 0, id, encode), false)
             }
@@ -357,6 +358,7 @@ struct Sent {
 }
 
 impl Sent {
+    #[inline]
     fn started(self, connection: Arc<Connection>) -> Started {
         let ticket = Ticket::new(connection, self.id, self.completion, self.is_watched);
         Started::Sent(if self.span.is_disabled() { ticket } else { ticket.with_companion(Box::new(self.span)) })
@@ -365,17 +367,18 @@ impl Sent {
 
 /// A request before it has an id.
 enum Encoded {
-    /// One frame, for sure: encoded straight into the queue.
-    Small,
+    /// One frame, for sure, of so many bytes at most: encoded straight into the queue.
+    Small { len: usize },
     /// Encoded, but for its attachments.
     Large { head: BytesMut },
 }
 
 impl Encoded {
+    #[inline]
     fn of(request: &Request, remaining: Option<Duration>, limit: u64) -> Result<Self, CallError> {
-        let is_small = request.len_at_most() as u64 <= limit.min(MAX_PAYLOAD as u64);
-        if is_small && request.args.attachments().is_empty() {
-            return Ok(Self::Small);
+        let len = request.len_at_most();
+        if len as u64 <= limit.min(MAX_PAYLOAD as u64) && request.args.attachments().is_empty() {
+            return Ok(Self::Small { len });
         }
         let mut head = BytesMut::with_capacity(request.args.positional().len() + request.args.keywords().len() + 256);
         request.encode(remaining, &mut head);
@@ -391,7 +394,7 @@ impl Encoded {
 
     fn len(&self, request: &Request) -> usize {
         match self {
-            Encoded::Small => request.len_at_most(),
+            Encoded::Small { len } => *len,
             Encoded::Large { head } => head.len() + request.args.attachments().iter().map(Bytes::len).sum::<usize>(),
         }
     }

@@ -243,6 +243,13 @@ fn request() -> Request {
     Request::new(Target::by_name("method"), Args::new())
 }
 
+/// One that is a little larger than this.
+fn request_of(len: usize) -> Request {
+    let mut args = Args::new();
+    args.push(&vec![7u8; len]);
+    Request::new(Target::by_name("method"), args)
+}
+
 fn answer() -> Response {
     Response::Value(nil())
 }

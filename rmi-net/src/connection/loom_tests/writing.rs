@@ -29,8 +29,7 @@ fn no_frame_is_left_behind() {
 fn what_is_worth_a_write_is_written_by_who_adds_it() {
     model(|| {
         let (connection, wire, _writer) = connection(Limits::default(), usize::MAX);
-        let mut large = request();
-        large.args.push(&vec![7u8; super::outgoing::WORTH_A_WRITE]);
+        let large = request_of(super::outgoing::WORTH_A_WRITE);
         // With the first in flight, the second is not alone.
         let tickets = [call(&connection, request()), call(&connection, large)];
         assert_eq!(wire.ids(frame_type::REQUEST), [1, 2]);
@@ -46,8 +45,7 @@ fn no_frame_is_left_behind_by_those_who_do_not_wait_for_the_writer() {
         let callers = [0, 1].map(|_| {
             let connection = Arc::clone(&connection);
             thread::spawn(move || {
-                let mut large = request();
-                large.args.push(&vec![7u8; super::outgoing::WORTH_A_WRITE]);
+                let large = request_of(super::outgoing::WORTH_A_WRITE);
                 start(&connection, large).unwrap()
             })
         });
@@ -67,8 +65,7 @@ fn parts_go_on_when_credit_comes() {
         let limits = Limits::default().with_window(1);
         let window = limits.window();
         let (connection, wire, mut writer) = connection(limits, usize::MAX);
-        let mut request = request();
-        request.args.push(&vec![7u8; 3 * window]);
+        let request = request_of(3 * window);
         let ticket = call(&connection, request);
         writer.run();
         let reading = {
