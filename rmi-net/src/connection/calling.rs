@@ -154,7 +154,7 @@ impl Connection {
     }
 
     /// Registers the call and puts its frame in the queue, under one lock: ids leave in their order.
-    #[inline]
+    #[inline(always)]
     fn send(
         &self,
         mut guard: MutexGuard<'_, State>,
