@@ -6,6 +6,7 @@
 
 mod address;
 mod budget;
+mod cached;
 mod connect;
 mod connection;
 mod describe;

@@ -17,13 +17,13 @@ use rmi_core::remote::Remote;
 use rmi_core::transport::{Started, Transport};
 
 use crate::Node;
+use crate::cached::Cached;
 use crate::connection::{Connection, Detour};
 use crate::describe::NodeDescription;
 use crate::host::BUILT_IN;
 use crate::limits::DIAL_TIMEOUT;
 use crate::node::{CallerLink, NodeInner};
 use crate::peers::{DialError, PeerInfo, PeerState};
-use crate::sync::{Mutex, lock};
 
 /// Another node as seen from here. Cheap to clone; make a stub of it, or call it by name.
 ///
@@ -46,7 +46,7 @@ struct Route {
     target: Target,
     name: Arc<str>,
     /// The connection of the last call.
-    cached: Mutex<Weak<Connection>>,
+    cached: Cached,
 }
 
 enum Target {
@@ -62,7 +62,7 @@ enum Target {
 
 impl Peer {
     fn of(target: Target, name: Arc<str>, cached: Weak<Connection>) -> Self {
-        let route = Arc::new_cyclic(|this| Route { this: this.clone(), target, name, cached: Mutex::new(cached) });
+        let route = Arc::new_cyclic(|this| Route { this: this.clone(), target, name, cached: Cached::new(cached) });
         Self { route, _node: None }
     }
 
@@ -124,7 +124,7 @@ impl Peer {
         match (&self.route.target, self.info()) {
             (Target::Named(node), Some(info)) => {
                 // The last call may have gone to the process before this one.
-                let cached = lock(&self.route.cached).upgrade().filter(|link| link.instance() == info.instance());
+                let cached = self.route.cached.get().filter(|link| link.instance() == info.instance());
                 let cached = cached.map_or_else(Weak::new, |link| Arc::downgrade(&link));
                 let pinned = Self::of(Target::Pinned(Arc::clone(node), info), Arc::clone(&self.route.name), cached);
                 Self { _node: self._node.clone(), ..pinned }
@@ -234,8 +234,7 @@ impl fmt::Debug for Route {
 
 impl Transport for Route {
     fn start(&self, request: &mut Request, waker: Option<&Waker>) -> Started {
-        let link = lock(&self.cached).upgrade();
-        let started = link.and_then(|link| link.start(request, waker, &self.this));
+        let started = self.cached.get().and_then(|link| link.start(request, waker, &self.this));
         started.unwrap_or_else(|| self.start_anew(request))
     }
 
@@ -275,7 +274,7 @@ impl Detour for Route {
             });
             let Some(info) = wanted else { return Started::refused(gone(node, successor)) };
             while let Some(link) = node.with_peers(|peers| peers.link(info.instance())) {
-                *lock(&self.cached) = Arc::downgrade(&link);
+                self.cached.set(Arc::downgrade(&link));
                 if let Some(started) = Arc::clone(&link).start(request, None, &self.this) {
                     return started;
                 }
