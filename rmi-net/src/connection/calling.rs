@@ -115,9 +115,9 @@ impl Connection {
                 // Encoded now: less time is left than before the wait.
                 let remaining = deadline.map(|deadline| deadline.saturating_duration_since(this.clock.now()));
                 Poll::Ready(Some(match Encoded::of(&request, remaining, this.message_limit()) {
-                    Ok(message) => this
-                        .send(state, &request, message, deadline, remaining, starter)
-                        .started(Arc::clone(this)),
+                    Ok(message) => {
+                        this.send(state, &request, message, deadline, remaining, starter).started(Arc::clone(this))
+                    }
                     Err(error) => Started::refused(error),
                 }))
             });

@@ -48,7 +48,7 @@ use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use rmi_core::context::Caller;
 use rmi_core::exception::CallError;
 use rmi_core::frame::{GoAway, GoAwayReason, frame_type};
@@ -596,6 +596,15 @@ impl fmt::Debug for Connection {
             .field("instance", &self.instance())
             .field("remote", &self.remote)
             .finish_non_exhaustive()
+    }
+}
+
+/// Takes the first `n` bytes off. If those are all, the next ones come to where these were, which is near at hand.
+fn pass(buffer: &mut BytesMut, n: usize) {
+    if n == buffer.len() {
+        buffer.clear();
+    } else {
+        buffer.advance(n);
     }
 }
 

@@ -25,7 +25,7 @@ use super::batch::{Batch, Settling};
 use super::inline::Inline;
 use super::known::Known;
 use super::serving::{Opened, Turn};
-use super::{Connection, Ended, Halves, NO_FRAME};
+use super::{Connection, Ended, Halves, NO_FRAME, pass};
 use crate::budget::{Bucket, Patience};
 use crate::limits::{DEAD_AFTER, LINGER, PING_AFTER};
 use crate::mutant::{self, Mutant};
@@ -300,7 +300,7 @@ impl Reader {
             let end = HEADER_LEN + header.payload_len;
             let Some(payload) = buffer.get(HEADER_LEN..end) else { return Ok(has_passed_one) };
             self.frame(header, payload)?;
-            buffer.advance(end);
+            pass(buffer, end);
             has_passed_one = true;
         }
     }

@@ -90,13 +90,7 @@ impl Asked<'_> {
         }
     }
 
-    fn gather_answer(
-        &self,
-        permit: RunningCall,
-        response: Response,
-        batch: &mut Batch,
-        now: impl FnOnce() -> Instant,
-    ) {
+    fn gather_answer(&self, permit: RunningCall, response: Response, batch: &mut Batch, now: impl FnOnce() -> Instant) {
         if self.one_way {
             return;
         }
@@ -142,9 +136,7 @@ impl Run {
     /// Decodes the arguments of a large request, and runs it.
     pub(super) async fn run_owned(self, body: Bytes, attachments: Vec<Bytes>) {
         let begun = match IncomingRequest::decode(&body) {
-            Ok(incoming) => {
-                begin(&self.method, &self.context, incoming.args, incoming.kwargs, &attachments, false)
-            }
+            Ok(incoming) => begin(&self.method, &self.context, incoming.args, incoming.kwargs, &attachments, false),
             // It was decoded before.
             Err(error) => Begun::Done(Response::exception(Exception::new(Kind::BadArguments, error.to_string()))),
         };

@@ -117,6 +117,9 @@ impl Window {
 
     /// The credit that is due to the peer, once it is half of the announced window, or an eighth if half of it is in use.
     pub(super) fn take_due(&mut self, now: impl FnOnce() -> Instant) -> Option<u64> {
+        if self.credit >= self.size {
+            return None;
+        }
         let is_short = self.shortest.is_some_and(|shortest| shortest <= SHORT_WAY);
         let is_halved = self.beside > 0 && is_short && self.size == self.announced;
         let (size, least) = match is_halved {

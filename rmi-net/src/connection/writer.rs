@@ -19,7 +19,7 @@ use tokio::io::AsyncWrite;
 
 use super::outgoing::{Finished, Outgoing};
 use super::pending::{EndedCall, Progress};
-use super::{Connection, Ended, State, nil};
+use super::{Connection, Ended, State, nil, pass};
 use crate::mutant::{self, Mutant};
 use crate::sync::atomic::Ordering;
 use crate::sync::{TriedGuard, TriedMutex, lock, lock_tried};
@@ -111,7 +111,7 @@ impl Io {
     /// Takes off what was written. Gives back how much of it was small frames.
     fn advance(&mut self, mut n: usize) -> usize {
         let n_head = n.min(self.head.len());
-        self.head.advance(n_head);
+        pass(&mut self.head, n_head);
         n -= n_head;
         while n > 0 {
             let Some(front) = self.tail.front_mut() else { break };

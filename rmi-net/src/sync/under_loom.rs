@@ -5,9 +5,9 @@ use std::sync::{LockResult, TryLockError, TryLockResult};
 
 use tokio::sync::futures::Notified;
 
-pub(crate) use loom::sync::{Mutex, MutexGuard, atomic};
 use loom::sync::Condvar;
 use loom::sync::atomic::{AtomicUsize, Ordering};
+pub(crate) use loom::sync::{Mutex, MutexGuard, atomic};
 
 /// A lock that is not only waited for but also tried. Who tries to take one of loom's own waits for it all the same, and is
 /// stuck for ever where its holder waits for what the other has.

@@ -108,9 +108,7 @@ fn a_call_that_ends_while_its_time_is_over_and_the_node_stops_is_answered_once()
         };
         let mut message = BytesMut::new();
         Request::new(Target::by_name("Echo.run"), Args::new()).encode(Some(Duration::from_secs(5)), &mut message);
-        assert!(
-            connection.on_request(1, Message::Borrowed(&message), None, &mut Reading::default()).is_ok()
-        );
+        assert!(connection.on_request(1, Message::Borrowed(&message), None, &mut Reading::default()).is_ok());
         expiring.join().unwrap();
         stopping.join().unwrap();
         writer.run();
