@@ -5,10 +5,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 
 use crate::connection::Connection;
-use crate::sync::lock;
+use crate::sync::{Mutex, lock};
 
 /// The version of what nobody has asked for twice in a row.
 const NONE: u64 = 0;
