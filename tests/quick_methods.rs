@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::{Counter, Raw, rounds, until_quiet, virtually, within};
 use rmi::{Kind, Limits, Node, Peer, Role, args, rmi_node};
-use rmi_core::frame::frame_type;
+use rmi_core::frame::{FrameHeader, frame_flag, frame_type};
 use rmi_core::hello::PeerLimits;
 use tokio::sync::Semaphore;
 
@@ -207,6 +207,11 @@ fn act(peer: &Peer, what: &str) -> rmi::Invocation<u64> {
     peer.invoke("Quick.act", args![what])
 }
 
+/// The same as it travels.
+fn request(what: &str) -> Vec<u8> {
+    [&[0x92, 0xa9][..], b"Quick.act", &[0x91, 0xa0 | what.len() as u8], what.as_bytes()].concat()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_goes_wrong_in_it_ends_that_one_call() {
     let (server, _client, peer, _) = nodes(Limits::default()).await;
@@ -252,6 +257,41 @@ async fn it_is_cancelled_where_it_waits_and_counts_until_then() {
     service.go_on.add_permits(1);
     all_answered(calls).await;
     until_quiet(&[&server]).await;
+}
+
+/// Whoever cancels calls counts on their places, which those that wait would else hold until all of a read is handled.
+#[test]
+fn a_call_that_comes_with_the_cancels_of_those_that_wait_has_a_place() {
+    virtually(async {
+        let service = Quick::default();
+        let limits = Limits::default().with_calls_per_peer(4);
+        let server = Node::builder().name("server").listen("mem://quick-places").limits(limits).serve(service.clone());
+        let server = server.start().await.unwrap();
+        let hello = common::hello("default", "raw", Role::Client, PeerLimits::default());
+        let mut raw = Raw::connect_mem("quick-places", &hello).await;
+        for id in 1..=20 {
+            raw.send(frame_type::REQUEST, 0, id, &request("")).await;
+            raw.frame_of(frame_type::RESPONSE).await;
+        }
+        for id in 21..=24 {
+            raw.send(frame_type::REQUEST, 0, id, &request("wait")).await;
+        }
+        service.began.reaches(4).await;
+        let mut all = Vec::new();
+        let mut add = |frame_type, id, payload: &[u8]| {
+            all.extend([&FrameHeader::new(frame_type, id, payload.len()).encode()[..], payload].concat());
+        };
+        (21..=24).for_each(|id| add(frame_type::CANCEL, id, &[]));
+        (25..=28).for_each(|id| add(frame_type::REQUEST, id, &request("wait")));
+        raw.write(&all).await;
+        service.began.reaches(8).await;
+        service.go_on.add_permits(4);
+        for _ in 25..=28 {
+            let (header, payload) = raw.frame_of(frame_type::RESPONSE).await;
+            assert!(!header.has(frame_flag::EXCEPTION), "{}", String::from_utf8_lossy(&payload));
+        }
+        until_quiet(&[&server]).await;
+    });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -406,14 +446,12 @@ fn those_that_wait_for_room_to_call_back_are_at_rest_and_find_it() {
         let _server = server.start().await.unwrap();
         let hello = common::hello("default", "raw", Role::Client, PeerLimits::default());
         let mut raw = Raw::connect_mem("quick-room", &hello).await;
-        let act =
-            |what: &str| [&[0x92, 0xa9][..], b"Quick.act", &[0x91, 0xa0 | what.len() as u8], what.as_bytes()].concat();
         for id in 1..=20 {
-            raw.send(frame_type::REQUEST, 0, id, &act("")).await;
+            raw.send(frame_type::REQUEST, 0, id, &request("")).await;
             raw.frame_of(frame_type::RESPONSE).await;
         }
         for id in 21..=170 {
-            raw.send(frame_type::REQUEST, 0, id, &act("call back with 6 KiB")).await;
+            raw.send(frame_type::REQUEST, 0, id, &request("call back with 6 KiB")).await;
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
         for _ in 21..=170 {
