@@ -80,7 +80,7 @@ impl Default for Args {
 impl Clone for Args {
     fn clone(&self) -> Self {
         let mut clone = Self::new();
-        clone.0.args.clone_from(&self.0.args);
+        clone.0.args.copy(&self.0.args);
         clone
     }
 }
@@ -137,6 +137,16 @@ impl EncodedArgs {
     /// The first argument that could not be encoded.
     pub fn error(&self) -> Option<&EncodeError> {
         self.error.as_ref()
+    }
+
+    /// Becomes these, in its own buffers.
+    fn copy(&mut self, from: &Self) {
+        let Self { values, n_positional, keywords, n_keywords, attachments, has_gap, error } = from;
+        values.clone_into(&mut self.values);
+        keywords.clone_into(&mut self.keywords);
+        attachments.clone_into(&mut self.attachments);
+        (self.n_positional, self.n_keywords, self.has_gap) = (*n_positional, *n_keywords, *has_gap);
+        self.error.clone_from(error);
     }
 
     /// Forgets all of them. Buffers that are not larger than this stay, for others.

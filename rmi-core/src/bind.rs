@@ -1,8 +1,8 @@
 //! Python's rules: which positional or keyword argument belongs to which parameter.
 //!
-//! [`bind`] reads the arguments as they travelled (one MessagePack array, one map) and gives the bytes of each
-//! parameter, in the order of declaration. It decodes no value, is not generic, and neither looks at the values nor
-//! allocates where a call without keywords fits.
+//! [`bind`] takes the arguments as they travelled (counted values, and one MessagePack map) and gives the bytes of each
+//! parameter, in the order of declaration. It decodes no value and is not generic. Where a call without keywords fits, and
+//! its method has no keyword-only parameter, it neither looks at the values nor allocates; else it allocates once.
 //!
 //! A call that does not fit gets the mistake that CPython 3.11 would report first, in CPython's words. It looks at the
 //! keywords (twice in the map, not a string), then at each keyword in turn (unknown, positional-only, already filled),

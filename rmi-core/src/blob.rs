@@ -168,10 +168,13 @@ impl Serialize for Blob {
         match NEXT.get() {
             Some(number) => {
                 let next = number.checked_add(1).ok_or_else(|| serde::ser::Error::custom("too many blobs"))?;
+                let raw = Raw(&number.to_le_bytes());
+                let written =
+                    serializer.serialize_newtype_struct(rmp_serde::MSGPACK_EXT_STRUCT_NAME, &(EXTENSION, raw))?;
+                // Not before it is written: the first item of a sequence is tried as a byte, and tried again.
                 NEXT.set(Some(next));
                 COLLECTED.with_borrow_mut(|collected| collected.push(self.0.clone()));
-                let raw = Raw(&number.to_le_bytes());
-                serializer.serialize_newtype_struct(rmp_serde::MSGPACK_EXT_STRUCT_NAME, &(EXTENSION, raw))
+                Ok(written)
             }
             None => serializer.serialize_bytes(&self.0),
         }

@@ -3,12 +3,14 @@
 //! From the stub to the connection a call is moved from hand to hand, and moving it cost more than writing it. So
 //! [`Args`](crate::Args) and [`Request`](crate::message::Request) are pointers to a draft. It stays with its call, for it
 //! has the name of what is called; what it holds for the way out is let go of as soon as that is encoded. When the
-//! answer is there the thread keeps it, with its buffers. So a call that goes well allocates nothing. What ends in any
-//! other way (dropped, failed, panicked) takes its draft along.
+//! answer is there the thread keeps it, with its buffers. So a call that goes out at once, and well, allocates nothing. What
+//! has to wait before it goes out is taken along in a draft of its own, and what ends in any other way (dropped, failed,
+//! panicked) takes its draft along.
 //!
 //! Invariants: a draft that is kept is blank, so it keeps nothing alive; how many are kept, and how large, is bounded.
 
 use std::cell::RefCell;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,7 +20,7 @@ use crate::scope::Scope;
 
 /// How many drafts a thread keeps: more calls than this are seldom under way on one.
 const MOST_KEPT: usize = 256;
-/// How large the buffers of each may be, and those of the first few.
+/// How large each of their two buffers may be, and those of the first few.
 const KEPT_CAPACITY: usize = 512;
 const MOST_KEPT_LARGE: usize = 16;
 const KEPT_CAPACITY_LARGE: usize = 4 << 10;
@@ -51,6 +53,10 @@ pub struct Draft {
     /// What the calling method hands on; `None` outside of a method.
     pub scope: Option<Scope>,
 }
+
+// Whatever a panic leaves in a draft is well-formed, and what it points to is not shared with who catches the panic.
+impl UnwindSafe for Draft {}
+impl RefUnwindSafe for Draft {}
 
 impl Draft {
     /// A blank one.

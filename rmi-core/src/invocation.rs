@@ -168,6 +168,8 @@ enum State {
 impl Underway {
     fn start(&mut self, waker: Option<&Waker>) {
         let (State::Unsent, Some(request)) = (&self.state, &mut self.request) else { return };
+        // Never twice, also if it panics: its request may have been taken out.
+        self.state = State::Done;
         let started = match request.args.error() {
             Some(error) => Started::refused(CallError::new(Kind::RequestEncode, error.to_string())),
             None => self.transport.start(request, waker),

@@ -4,7 +4,7 @@
 //! shares an interface uses `rmi` without its default features, which is this crate and the macro.
 //!
 //! In reading order: [`descriptor`] and [`service`] (what a node offers), [`args`](mod@args) and [`bind`] (how arguments
-//! get there), [`message`] (what travels), [`invocation`] (a call by its caller), [`exception`] and [`kind`] (how it can
+//! get there), [`message`] (what travels), [`draft`] and [`invocation`] (a call by its caller), [`exception`] and [`kind`] (how it can
 //! fail), [`transport`] (the seam that `rmi-net` fills).
 
 pub mod args;

@@ -316,6 +316,16 @@ mod tests {
     }
 
     #[test]
+    fn each_blob_of_a_sequence_travels_once() {
+        let blobs = [1, 2].map(|byte| Blob::from(vec![byte; 100]));
+        for blobs in [blobs.to_vec(), blobs[..1].to_vec(), Vec::new()] {
+            let payload = Payload::encode(&vec![blobs.clone()]).unwrap();
+            assert_eq!(payload.attachments().len(), blobs.len());
+            assert_eq!(payload.decode::<Vec<Vec<Blob>>>().unwrap(), [blobs]);
+        }
+    }
+
+    #[test]
     fn a_blob_that_is_not_there_is_an_error() {
         let payload = Payload::encode(&Blob::from(vec![1])).unwrap();
         let error = decode::<Blob>(payload.body(), &[]).unwrap_err();

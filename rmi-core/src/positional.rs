@@ -49,7 +49,11 @@ impl<'a> Positional<'a> {
             0 => return None,
             1 => self.values,
             // All of them have passed the scanner, so none is refused here.
-            _ => Scanner::new(self.values).value().ok()?,
+            _ => {
+                let value = Scanner::new(self.values).value();
+                debug_assert!(value.is_ok(), "arguments that have not passed the scanner");
+                value.ok()?
+            }
         };
         self.n -= 1;
         self.values = self.values.get(value.len()..)?;

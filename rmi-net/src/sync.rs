@@ -50,17 +50,18 @@ impl Bell {
         Listener { notified, place: Place(self) }
     }
 
-    /// The same where what has changed was changed under a lock, and who listens looks under it as well: cheaper.
-    pub(crate) fn ring_locked(&self) {
-        // Who has looked before the change has listened before that, and the lock lets this thread see it.
-        if self.n_listeners.load(Ordering::Relaxed) > 0 {
+    /// Something has changed.
+    pub(crate) fn ring(&self) {
+        // Read and written in one step: either this sees who listens, or they see what was changed before.
+        if self.n_listeners.fetch_add(0, Ordering::AcqRel) > 0 {
             self.notify.notify_waiters();
         }
     }
 
-    pub(crate) fn ring(&self) {
-        // Read and written in one step: either this sees who listens, or they see what was changed before.
-        if self.n_listeners.fetch_add(0, Ordering::AcqRel) > 0 {
+    /// The same where what has changed was changed under a lock, and who listens looks under it as well: cheaper.
+    pub(crate) fn ring_locked(&self) {
+        // Who has looked before the change has listened before that, and the lock lets this thread see it.
+        if self.n_listeners.load(Ordering::Relaxed) > 0 {
             self.notify.notify_waiters();
         }
     }

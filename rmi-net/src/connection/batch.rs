@@ -72,7 +72,12 @@ impl Batch {
 
     /// Whether one more method may run where its request was read.
     pub(super) fn has_time(&self) -> bool {
-        self.has_room && self.spent < MOST_TIME
+        self.has_room && self.is_in_time()
+    }
+
+    /// Whether methods have not yet taken all of the time that they may.
+    pub(super) fn is_in_time(&self) -> bool {
+        self.spent < MOST_TIME
     }
 
     /// The time, read once for the end of one method and the beginning of the next.

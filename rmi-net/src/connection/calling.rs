@@ -67,7 +67,7 @@ impl Connection {
             Ok(message) => message,
             Err(error) => return Some(Started::refused(error)),
         };
-        let starter = Starter::new(waker);
+        let starter = Starter::new(waker.cloned());
         let mut state = lock(&self.state);
         if state.refusal(request.scope.is_some()).is_some() {
             return None;
@@ -100,7 +100,7 @@ impl Connection {
             let this = &place.connection;
             // `None` if it does not go out here.
             let started = poll_fn(|context| {
-                let starter = Starter::new(Some(context.waker()));
+                let waker = context.waker().clone();
                 let mut state = lock(&this.state);
                 if state.refusal(is_nested).is_some() {
                     return Poll::Ready(None);
@@ -116,6 +116,7 @@ impl Connection {
                 let remaining = deadline.map(|deadline| deadline.saturating_duration_since(this.clock.now()));
                 Poll::Ready(Some(match Encoded::of(&request, remaining, this.message_limit()) {
                     Ok(message) => {
+                        let starter = Starter::new(Some(waker));
                         this.send(state, &request, message, deadline, remaining, starter).started(Arc::clone(this))
                     }
                     Err(error) => Started::refused(error),
@@ -242,7 +243,7 @@ impl Connection {
             made_room |= was_set_aside;
             // Callers are woken before something is written, and not under the lock with which that begins.
             let write = if writes && !completes { state.next_write(&self.io, true) } else { Write::Nothing };
-            (write, state.outgoing.has_work(), state.said_goaway.is_some())
+            (write, state.outgoing.has_work() || state.is_finishing, state.said_goaway.is_some())
         };
         self.write(write);
         if completes {
@@ -336,15 +337,15 @@ impl Link for Connection {
     }
 }
 
-/// Who starts a call, known before the connection is locked: a waker is the user's code.
+/// Who starts a call. The waker is cloned before the connection is locked, for it is the user's code.
 struct Starter {
     completion: Arc<Completion>,
     waker: Option<Waker>,
 }
 
 impl Starter {
-    fn new(waker: Option<&Waker>) -> Self {
-        Self { completion: Completion::new(), waker: waker.cloned() }
+    fn new(waker: Option<Waker>) -> Self {
+        Self { completion: Completion::new(), waker }
     }
 }
 

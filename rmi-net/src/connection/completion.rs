@@ -59,9 +59,9 @@ impl Waiter {
             State::Waiting(polled_last) => polled_last,
             State::Ended(_) => None,
         };
-        if let Some(waker) = polled_last.or(self.waker)
-            && catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err()
-        {
+        // Also the one that is only dropped is others' code.
+        let wake = move || polled_last.or(self.waker).map_or((), Waker::wake);
+        if catch_unwind(AssertUnwindSafe(wake)).is_err() {
             tracing::error!("the waker of a caller panicked");
         }
     }
@@ -78,19 +78,18 @@ impl Completion {
 
 impl Handover for Completion {
     fn poll_outcome(&self, context: &mut Context<'_>) -> Poll<Outcome> {
+        // Wakers are others' code: cloned without the lock, and dropped when it is given back, like all that is declared first.
+        let mut waker;
         let mut state = lock(&self.0);
         if let State::Waiting(kept) = &mut *state {
             if kept.as_ref().is_some_and(|kept| kept.will_wake(context.waker())) {
                 return Poll::Pending;
             }
             drop(state);
-            // Wakers are others' code: cloned and dropped without the lock.
-            let waker = context.waker().clone();
+            waker = Some(context.waker().clone());
             state = lock(&self.0);
             if let State::Waiting(kept) = &mut *state {
-                let before = kept.replace(waker);
-                drop(state);
-                drop(before);
+                std::mem::swap(kept, &mut waker);
                 return Poll::Pending;
             }
         }

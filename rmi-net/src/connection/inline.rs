@@ -150,9 +150,14 @@ impl Inline {
         }
     }
 
-    /// Drops a method that was stopped, before its turn: it holds what another call needs. Whether there was one.
-    pub(super) fn drop_stopped(&mut self) -> bool {
-        self.0.as_mut().is_some_and(|calls| calls.drop_stopped())
+    /// Drops one method that was stopped, before its turn: it holds what another call needs. Whether there was one, and time
+    /// for it.
+    pub(super) fn drop_stopped(&mut self, connection: &Connection, batch: &mut Batch) -> bool {
+        let Some(calls) = self.0.as_mut().filter(|_| batch.is_in_time()) else { return false };
+        let began = batch.now(|| connection.clock.now());
+        let was_there = calls.drop_stopped();
+        batch.took(began, connection.clock.now());
+        was_there
     }
 
     /// Polls the calls that were woken: their answers are gathered. Those that are woken from now on have their turn in

@@ -222,7 +222,8 @@ impl Reader {
             }
             read
         } else {
-            if buffer.is_empty() && buffer.capacity() > MOST_READ {
+            // As much as full reads need with what is left of the one before, for as long as they come.
+            if buffer.is_empty() && buffer.capacity() > MOST_READ && *want < MOST_READ {
                 *buffer = BytesMut::new();
             }
             buffer.reserve((*want).max(frame_len(buffer).saturating_sub(buffer.len())));

@@ -4,7 +4,8 @@
 //! for this caller, and only then are arguments decoded. What fails answers that one call.
 //!
 //! A [`RunningCall`] is the call's permit. It goes where the method runs, and lives as long as the method itself,
-//! cancelled or not, so a peer that cancels at once cannot run more methods than it may.
+//! cancelled or not, so a peer that cancels at once cannot run more methods than it may. That of a method that has ended
+//! with the reader may serve the next call that needs as much, until the answers leave.
 //!
 //! The table of [`Calls`] has what can be stopped: the calls that did not end where they were read. A call that is
 //! begun when all have been stopped is stopped at once.
@@ -314,11 +315,12 @@ impl Connection {
         let (came_at, turn) = opened.map_or((None, None), |opened| (Some(opened.at), opened.turn));
         let n_values = incoming.n_values + message.attachments().len();
         let memory = message.len() + n_values * BYTES_PER_VALUE;
-        let permit = match self.permit_after(batch.take_spare(), id, memory) {
-            // Its cancel has come before this call, and the caller counts on that.
-            Err(_) if inline.drop_stopped() => self.permit(id, memory)?,
-            permit => permit?,
-        };
+        let mut permit = self.permit_after(batch.take_spare(), id, memory);
+        // Cancels that have come before this call: its caller counts on what those calls held.
+        while permit.is_err() && inline.drop_stopped(self, batch) {
+            permit = self.permit(id, memory);
+        }
+        let permit = permit?;
         let deadline = match incoming.remaining {
             None => None,
             Some(remaining) => {

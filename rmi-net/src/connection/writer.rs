@@ -3,8 +3,8 @@
 //! A caller that is alone writes itself: no task has to wake up. Otherwise the writer task does it, and lets everybody
 //! who is ready to run add frames first: one write then carries them all. Only who adds what makes the queue
 //! [worth a write](super::outgoing::WORTH_A_WRITE) does not wait for the task: so the two ends work at the same time, not
-//! in turn. Either way the write is a `poll_write` with the waker of the writer task, so what the system does not take at
-//! once is the task's business, and what is half written stands in [`Io`], never in a future.
+//! in turn. What the system does not take at once is the task's business, whose waker alone waits for the socket, and what
+//! is half written stands in [`Io`], never in a future.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -56,7 +56,7 @@ struct Written {
 /// How far a write got.
 enum Flushed {
     All,
-    /// The socket is full; the writer task's waker is registered.
+    /// The socket is full, or enough was written by who is not the writer task: the rest is for the task.
     Blocked,
 }
 

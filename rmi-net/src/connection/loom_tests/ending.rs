@@ -66,6 +66,31 @@ fn a_call_of_this_side_is_answered_or_refused() {
     });
 }
 
+/// What waits for credit is cancelled by the peer, in one reading with an answer to this side: nothing is left to be
+/// written but the end.
+#[test]
+fn the_end_is_written_when_the_last_that_waits_is_cancelled_beside_an_answer() {
+    model(|| {
+        let limits = Limits::default().with_window(1);
+        let large = rmi_core::payload::Payload::encode(&vec![7u8; 3 * limits.window()]).unwrap();
+        let (connection, wire, mut writer) = connection(limits, usize::MAX);
+        let ticket = call(&connection, request());
+        let permit = connection.permit(1, 10).unwrap();
+        connection.respond(1, "method", Response::Value(large), Some(permit));
+        lock(&connection.state).is_finishing = true;
+        connection.flush(true);
+        writer.run();
+        assert!(!wire.is_shut_down(), "something waits for credit");
+        let mut batch = Batch::default();
+        batch.begin(&mut lock(&connection.state), false, false);
+        assert!(lock(&connection.state).outgoing.drop_bulk(1, true));
+        batch.answered(1, answer());
+        assert!(connection.settle(&mut batch, Settling::End));
+        assert!(wire.is_shut_down());
+        assert!(block_on(ticket).is_ok());
+    });
+}
+
 #[test]
 fn a_call_of_the_peer_is_answered_before_the_end() {
     for reason in [GoAwayReason::Duplicate, GoAwayReason::Shutdown] {
