@@ -342,6 +342,8 @@ impl Wake for Unpark {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::AssertUnwindSafe;
+
     use super::*;
     use crate::draft;
     use crate::message::Target;
@@ -386,6 +388,15 @@ mod tests {
         }
         drop(call(seven, args![1]));
         assert_eq!(draft::n_kept(), 0);
+    }
+
+    #[test]
+    fn a_call_whose_start_panics_is_not_started_again() {
+        let mut future = call(|| panic!("as told"), args![1]).into_future();
+        let mut context = Context::from_waker(Waker::noop());
+        let mut poll = || std::panic::catch_unwind(AssertUnwindSafe(|| Pin::new(&mut future).poll(&mut context)));
+        assert!(poll().is_err());
+        assert!(poll().is_ok_and(|polled| polled.is_pending()));
     }
 
     #[test]
