@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use common::{Counter, Raw, rounds, until_quiet, virtually, within};
+use common::{Counter, MemStream, Raw, rounds, until_quiet, virtually, within};
 use rmi::{Kind, Limits, Node, Peer, Role, args, rmi_node};
 use rmi_core::frame::{FrameHeader, frame_flag, frame_type};
 use rmi_core::hello::PeerLimits;
@@ -170,6 +170,20 @@ async fn nodes_at(address: &str, limits: Limits) -> (Node, Node, Peer, Quick) {
     (server, client, peer, service)
 }
 
+/// A node at `mem://name`, and a peer of it that has made 20 calls: the method is known to be quick.
+async fn node_and_raw(name: &str, limits: Limits) -> (Node, Raw<MemStream>, Quick) {
+    let service = Quick::default();
+    let server = Node::builder().name("server").listen(format!("mem://{name}")).limits(limits).serve(service.clone());
+    let server = server.start().await.unwrap();
+    let hello = common::hello("default", "raw", Role::Client, PeerLimits::default());
+    let mut raw = Raw::connect_mem(name, &hello).await;
+    for id in 1..=20 {
+        raw.send(frame_type::REQUEST, 0, id, &request("")).await;
+        raw.frame_of(frame_type::RESPONSE).await;
+    }
+    (server, raw, service)
+}
+
 /// Calls until two calls in a row have run in the same task: the reader's, which it gives back.
 async fn become_quick(peer: &Peer) -> u64 {
     until_same(|| act(peer, "")).await
@@ -263,16 +277,7 @@ async fn it_is_cancelled_where_it_waits_and_counts_until_then() {
 #[test]
 fn a_call_that_comes_with_the_cancels_of_those_that_wait_has_a_place() {
     virtually(async {
-        let service = Quick::default();
-        let limits = Limits::default().with_calls_per_peer(4);
-        let server = Node::builder().name("server").listen("mem://quick-places").limits(limits).serve(service.clone());
-        let server = server.start().await.unwrap();
-        let hello = common::hello("default", "raw", Role::Client, PeerLimits::default());
-        let mut raw = Raw::connect_mem("quick-places", &hello).await;
-        for id in 1..=20 {
-            raw.send(frame_type::REQUEST, 0, id, &request("")).await;
-            raw.frame_of(frame_type::RESPONSE).await;
-        }
+        let (server, mut raw, service) = node_and_raw("quick-places", Limits::default().with_calls_per_peer(4)).await;
         for id in 21..=24 {
             raw.send(frame_type::REQUEST, 0, id, &request("wait")).await;
         }
@@ -441,15 +446,7 @@ async fn once_it_blocks_it_holds_nothing_up() {
 #[test]
 fn those_that_wait_for_room_to_call_back_are_at_rest_and_find_it() {
     virtually(async {
-        let limits = Limits::default().with_queue_bytes(512 << 10);
-        let server = Node::builder().name("server").listen("mem://quick-room").limits(limits).serve(Quick::default());
-        let _server = server.start().await.unwrap();
-        let hello = common::hello("default", "raw", Role::Client, PeerLimits::default());
-        let mut raw = Raw::connect_mem("quick-room", &hello).await;
-        for id in 1..=20 {
-            raw.send(frame_type::REQUEST, 0, id, &request("")).await;
-            raw.frame_of(frame_type::RESPONSE).await;
-        }
+        let (_server, mut raw, _) = node_and_raw("quick-room", Limits::default().with_queue_bytes(512 << 10)).await;
         for id in 21..=170 {
             raw.send(frame_type::REQUEST, 0, id, &request("call back with 6 KiB")).await;
         }

@@ -221,7 +221,16 @@ macro_rules! args {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    /// A value that cannot be encoded.
+    pub(crate) struct Never;
+
+    impl serde::Serialize for Never {
+        fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+            Err(serde::ser::Error::custom("never"))
+        }
+    }
+
     #[test]
     fn a_gap_turns_what_follows_into_keywords() {
         let mut args = super::Args::new();
@@ -242,12 +251,6 @@ mod tests {
 
     #[test]
     fn what_cannot_be_encoded_is_kept_for_the_call() {
-        struct Never;
-        impl serde::Serialize for Never {
-            fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
-                Err(serde::ser::Error::custom("never"))
-            }
-        }
         let args = args![1, k = Never];
         assert_eq!(args.error().unwrap().to_string(), "never");
     }

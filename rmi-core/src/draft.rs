@@ -9,12 +9,12 @@
 //!
 //! Invariants: a draft that is kept is blank, so it keeps nothing alive; how many are kept, and how large, is bounded.
 
-use std::cell::RefCell;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::args::EncodedArgs;
+use crate::kept::{self, Kept};
 use crate::message::Target;
 use crate::scope::Scope;
 
@@ -28,7 +28,7 @@ const KEPT_CAPACITY_LARGE: usize = 4 << 10;
 thread_local! {
     // Boxes, because it is them who are used again.
     #[allow(clippy::vec_box)]
-    static KEPT: RefCell<Vec<Box<Draft>>> = const { RefCell::new(Vec::new()) };
+    static KEPT: Kept<Box<Draft>> = const { Kept::new(Vec::new()) };
 }
 
 /// See the module.
@@ -61,8 +61,7 @@ impl RefUnwindSafe for Draft {}
 impl Draft {
     /// A blank one.
     pub(crate) fn new() -> Box<Self> {
-        // A thread that is ending keeps none.
-        KEPT.try_with(|kept| kept.borrow_mut().pop()).ok().flatten().unwrap_or_default()
+        kept::take(&KEPT).unwrap_or_default()
     }
 
     /// The call has been sent, or never will be: all that is still of use is its name.
@@ -80,14 +79,11 @@ impl Draft {
     /// The call has ended, long [sent](Self::sent): the draft is for another one.
     pub(crate) fn keep(mut self: Box<Self>) {
         self.target = Target::default();
-        let _ = KEPT.try_with(|kept| {
-            let mut kept = kept.borrow_mut();
-            if kept.len() < MOST_KEPT {
-                if kept.len() >= MOST_KEPT_LARGE {
-                    self.args.clear(KEPT_CAPACITY);
-                }
-                kept.push(self);
+        kept::keep(&KEPT, MOST_KEPT, |n_kept| {
+            if n_kept >= MOST_KEPT_LARGE {
+                self.args.clear(KEPT_CAPACITY);
             }
+            self
         });
     }
 }
@@ -103,6 +99,7 @@ mod tests {
     use super::*;
     use crate::Blob;
     use crate::args;
+    use crate::args::tests::Never;
     use crate::message::Request;
 
     /// A draft with something of everything, sent and kept.
@@ -152,12 +149,6 @@ mod tests {
 
     #[test]
     fn the_next_call_knows_nothing_of_one_whose_arguments_panicked_or_could_not_be_encoded() {
-        struct Never;
-        impl serde::Serialize for Never {
-            fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
-                Err(serde::ser::Error::custom("never"))
-            }
-        }
         struct Panics;
         impl serde::Serialize for Panics {
             fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {

@@ -17,6 +17,8 @@ pub mod exception;
 pub mod frame;
 pub mod hello;
 pub mod invocation;
+#[doc(hidden)]
+pub mod kept;
 pub mod kind;
 pub mod local;
 pub mod message;

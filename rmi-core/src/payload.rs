@@ -3,19 +3,18 @@
 //! How values are written is part of the wire format: structs as maps with field names, enum variants by name, byte
 //! sequences as `bin`. So fields can be added, and other languages read what they expect.
 
-use std::cell::RefCell;
-
 use bytes::Bytes;
 use rmp_serde::config::BytesMode;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::blob;
+use crate::kept::{self, Kept};
 use crate::scan::{self, ScanError, Scanner};
 
 thread_local! {
     /// Buffers of values that are done with, for the next ones.
-    static KEPT: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    static KEPT: Kept<Vec<u8>> = const { Kept::new(Vec::new()) };
 }
 
 /// How many buffers a thread keeps, and how large they may be.
@@ -28,8 +27,7 @@ pub(crate) struct Buffer(pub(crate) Vec<u8>);
 
 impl Buffer {
     pub(crate) fn new() -> Self {
-        // A thread that is ending has none.
-        Self(KEPT.try_with(|kept| kept.borrow_mut().pop()).ok().flatten().unwrap_or_default())
+        Self(kept::take(&KEPT).unwrap_or_default())
     }
 }
 
@@ -52,12 +50,7 @@ impl Drop for Buffer {
         if (1..=KEPT_CAPACITY).contains(&self.0.capacity()) {
             let mut buffer = std::mem::take(&mut self.0);
             buffer.clear();
-            let _ = KEPT.try_with(|kept| {
-                let mut kept = kept.borrow_mut();
-                if kept.len() < MOST_KEPT {
-                    kept.push(buffer);
-                }
-            });
+            kept::keep(&KEPT, MOST_KEPT, |_| buffer);
         }
     }
 }

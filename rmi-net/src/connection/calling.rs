@@ -243,12 +243,13 @@ impl Connection {
             made_room |= was_set_aside;
             // Callers are woken before something is written, and not under the lock with which that begins.
             let write = if writes && !completes { state.next_write(&self.io, true) } else { Write::Nothing };
-            (write, state.outgoing.has_work() || state.is_finishing, state.said_goaway.is_some())
+            let has_work = completes && writes && (state.outgoing.has_work() || state.is_finishing);
+            (write, has_work, state.said_goaway.is_some())
         };
         self.write(write);
         if completes {
             batch.complete();
-            if writes && has_work {
+            if has_work {
                 self.flush(true);
             }
         }

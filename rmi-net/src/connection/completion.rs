@@ -11,11 +11,11 @@
 //! One whose outcome was taken is used again: each thread keeps some, so a call allocates nothing. One that was abandoned
 //! is not, for its outcome may be on its way.
 
-use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use rmi_core::kept::{self, Kept};
 use rmi_core::transport::{Handover, Outcome};
 
 use crate::sync::{Mutex, lock};
@@ -24,7 +24,7 @@ use crate::sync::{Mutex, lock};
 const MOST_KEPT: usize = if cfg!(all(test, rmi_loom)) { 0 } else { 256 };
 
 thread_local! {
-    static KEPT: RefCell<Vec<Arc<Completion>>> = const { RefCell::new(Vec::new()) };
+    static KEPT: Kept<Arc<Completion>> = const { Kept::new(Vec::new()) };
 }
 
 /// See the module.
@@ -70,9 +70,7 @@ impl Waiter {
 impl Completion {
     /// One for a new call.
     pub(super) fn new() -> Arc<Self> {
-        // A thread that is ending keeps none.
-        let kept = KEPT.try_with(|kept| kept.borrow_mut().pop()).ok().flatten();
-        kept.unwrap_or_else(|| Arc::new(Self(Mutex::new(State::Waiting(None)))))
+        kept::take(&KEPT).unwrap_or_else(|| Arc::new(Self(Mutex::new(State::Waiting(None)))))
     }
 }
 
@@ -100,12 +98,7 @@ impl Handover for Completion {
     }
 
     fn release(self: Arc<Self>) {
-        let _ = KEPT.try_with(|kept| {
-            let mut kept = kept.borrow_mut();
-            if kept.len() < MOST_KEPT {
-                kept.push(self);
-            }
-        });
+        kept::keep(&KEPT, MOST_KEPT, |_| self);
     }
 }
 
