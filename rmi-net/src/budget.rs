@@ -75,24 +75,40 @@ impl PeerBudget {
         Self { n_running: AtomicUsize::new(0), memory: AtomicUsize::new(0), patience: Mutex::new(patience) }
     }
 
-    /// Takes a place for a call and the memory that it needs, until they are [given back](Self::give_back).
+    /// Whether there is a place for a call, and the memory that it needs.
     ///
     /// # Errors
     /// Why there is none, in words. One call always finds memory where no other holds any.
+    pub(crate) fn look(&self, n_most: usize, memory: usize, most: usize) -> Result<(), String> {
+        let (n_running, held) = (self.n_running.load(Ordering::Acquire), self.memory());
+        match () {
+            () if n_running >= n_most => Err(too_many_calls(n_running)),
+            () if !fits(held, memory, most) => Err(too_much_memory(held, memory, most)),
+            () => Ok(()),
+        }
+    }
+
+    /// Takes a place for a call and the memory that it needs, until they are [given back](Self::give_back).
+    ///
+    /// # Errors
+    /// As [`look`](Self::look).
     pub(crate) fn take(&self, n_most: usize, memory: usize, most: usize) -> Result<(), String> {
         let (add, sub) = (Ordering::AcqRel, Ordering::Acquire);
         let count = self.n_running.fetch_update(add, sub, |n| (n < n_most).then_some(n + 1));
         if let Err(n) = count {
             return Err(too_many_calls(n));
         }
-        let fits = |held: usize| held == 0 || held.saturating_add(memory) <= most;
-        let held = self.memory.fetch_update(add, sub, |held| fits(held).then(|| held.saturating_add(memory)));
+        let held =
+            self.memory.fetch_update(add, sub, |held| fits(held, memory, most).then(|| held.saturating_add(memory)));
         let Err(held) = held else { return Ok(()) };
         self.give_back(0);
-        Err(format!(
-            "the calls of this caller hold {held} bytes and may hold {most}, and this one needs {memory} more: send less \
-             at once, or raise `Limits::with_memory_per_peer` on the called node"
-        ))
+        Err(too_much_memory(held, memory, most))
+    }
+
+    /// The same for a call that has begun already, when there [was](Self::look) enough: others may have taken it since.
+    pub(crate) fn take_begun(&self, memory: usize) {
+        self.n_running.fetch_add(1, Ordering::AcqRel);
+        self.memory.fetch_add(memory, Ordering::AcqRel);
     }
 
     /// Gives back what a call has taken, once.
@@ -110,6 +126,18 @@ impl PeerBudget {
     pub(crate) fn patience<T>(&self, look: impl FnOnce(&mut Patience) -> T) -> T {
         look(&mut lock(&self.patience))
     }
+}
+
+/// One call always fits where no other holds any.
+fn fits(held: usize, memory: usize, most: usize) -> bool {
+    held == 0 || held.saturating_add(memory) <= most
+}
+
+fn too_much_memory(held: usize, memory: usize, most: usize) -> String {
+    format!(
+        "the calls of this caller hold {held} bytes and may hold {most}, and this one needs {memory} more: send less at \
+         once, or raise `Limits::with_memory_per_peer` on the called node"
+    )
 }
 
 /// What a peer is told that is at its limit of calls.

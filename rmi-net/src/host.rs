@@ -243,22 +243,34 @@ impl Host {
         Ok(Admission { host: Arc::clone(self), memory })
     }
 
-    /// The same for who [gives it back](Self::give_back) without being reminded.
+    /// Whether there is what a call needs, or that the node is busy.
+    pub(crate) fn look(&self, memory: usize) -> Result<(), Rejection> {
+        self.check(self.n_running.load(Ordering::Acquire), self.memory.load(Ordering::Acquire), memory)
+    }
+
+    /// As [`admit`](Self::admit), for who [gives it back](Self::give_back) without being reminded.
     pub(crate) fn take(&self, memory: usize) -> Result<(), Rejection> {
-        let busy = |message| {
-            self.give_back(memory);
-            Err(Rejection::new(Kind::Busy, message))
-        };
-        // One message always fits an empty budget.
         let held = self.memory.fetch_add(memory, Ordering::AcqRel);
         let n_running = self.n_running.fetch_add(1, Ordering::AcqRel);
+        self.check(n_running, held, memory).inspect_err(|_| self.give_back(memory))
+    }
+
+    /// The same for a call that has begun already, when there [was](Self::look) enough: others may have taken it since.
+    pub(crate) fn take_begun(&self, memory: usize) {
+        self.memory.fetch_add(memory, Ordering::AcqRel);
+        self.n_running.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn check(&self, n_running: usize, held: usize, memory: usize) -> Result<(), Rejection> {
+        let busy = |message| Err(Rejection::new(Kind::Busy, message));
         if n_running >= self.limits.running_calls() {
             return busy(format!(
                 "{n_running} calls run on node `{}`: try again later, or raise `Limits::with_running_calls` there",
                 self.node
             ));
         }
-        if held > 0 && held + memory > self.limits.memory_per_node() {
+        // One message always fits an empty budget.
+        if held > 0 && held.saturating_add(memory) > self.limits.memory_per_node() {
             return busy(format!(
                 "the requests on node `{}` hold {held} bytes: try again later, or raise `Limits::with_memory_per_node` \
                  there",

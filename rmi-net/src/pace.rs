@@ -13,7 +13,7 @@ use std::time::Duration;
 /// A poll up to this is quick.
 const QUICK: Duration = Duration::from_micros(20);
 /// A poll above this must not happen where requests are read.
-const SLOW: Duration = Duration::from_micros(200);
+pub(crate) const SLOW: Duration = Duration::from_micros(200);
 /// A poll above this is work for the compute pool.
 const HEAVY: Duration = Duration::from_micros(500);
 
@@ -78,7 +78,11 @@ impl Pace {
     pub(crate) fn polled(&self, at: Place, took: Duration) {
         match at {
             Place::Reader if took <= SLOW => {
-                // Decay: who has been quick for long is forgiven.
+                // Decay: who has been quick for long is forgiven. Most have nothing to forgive, and write nothing here that
+                // other threads read.
+                if self.needed.load(Ordering::Relaxed) <= PROVEN {
+                    return;
+                }
                 let in_row = self.in_row.load(Ordering::Relaxed) + 1;
                 if in_row < PROVEN_AT_MOST {
                     return self.in_row.store(in_row, Ordering::Relaxed);

@@ -60,10 +60,15 @@ impl Bell {
 
     /// The same where what has changed was changed under a lock, and who listens looks under it as well: cheaper.
     pub(crate) fn ring_locked(&self) {
-        // Who has looked before the change has listened before that, and the lock lets this thread see it.
-        if self.n_listeners.load(Ordering::Relaxed) > 0 {
+        if self.is_heard() {
             self.notify.notify_waiters();
         }
+    }
+
+    /// Whether somebody listens, as far as the lock tells under which they look: who has looked before has listened before
+    /// that.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.n_listeners.load(Ordering::Relaxed) > 0
     }
 }
 

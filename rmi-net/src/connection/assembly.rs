@@ -198,6 +198,11 @@ impl Assembly {
         Ok(())
     }
 
+    /// Whether no message is coming in parts.
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_empty() && self.coming.is_none()
+    }
+
     /// Bytes that are missing of the part that is coming.
     pub(super) fn n_left(&self) -> Option<usize> {
         self.coming.as_ref().map(|coming| coming.n_left)

@@ -15,7 +15,7 @@ use super::State;
 use super::answering::flags_of;
 use super::completion::Waiter;
 use super::outgoing::WORTH_A_WRITE;
-use super::serving::RunningCall;
+use crate::pace;
 
 /// Answers to the peer that are gathered at most, and their bytes.
 const MOST_ANSWERS: usize = 64;
@@ -26,6 +26,11 @@ const ROOM: usize = 32 << 10;
 const MOST_ANSWERED: usize = 256;
 /// Time that methods may take in one batch. Those after that are tasks of their own.
 pub(super) const MOST_TIME: Duration = Duration::from_micros(500);
+
+/// Of so many polls of quick methods one is timed.
+const TIMED_TOGETHER: u32 = 4;
+/// Where they were slow together, so many are timed one by one.
+const WATCHED: u32 = 64;
 
 /// When the reader lets go of what it has gathered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,19 +60,24 @@ pub(super) struct Batch {
     now: Option<Instant>,
     /// Time that methods took.
     spent: Duration,
-    /// The permit of a call whose answer is here, for the next one. Given back before that answer can leave.
-    spare: Option<RunningCall>,
+    /// Polls of quick methods since one was timed, and how many of those to come are timed one by one.
+    n_untimed: u32,
+    n_watched: u32,
 }
 
 impl Batch {
-    /// Begins; if there are requests, or methods that wait, with room for their answers in the queue, if it has any, and if
-    /// none of those methods may be waiting for it itself.
-    pub(super) fn begin(&mut self, state: &mut State, has_requests: bool, has_methods: bool) {
+    /// Begins, with nothing in it. `now`, if it is known.
+    pub(super) fn begin(&mut self, now: Option<Instant>) {
+        self.now = now;
+        self.spent = Duration::ZERO;
+    }
+
+    /// If there are requests, or methods that wait, has room for their answers in the queue, if it has any, and if none of
+    /// those methods may be waiting for it itself.
+    pub(super) fn set_aside(&mut self, state: &mut State, has_requests: bool, has_methods: bool) {
         let has_answers = if has_methods { state.row.len() == 0 } else { has_requests };
         self.has_room = has_answers && state.outgoing.set_aside(MOST_ANSWERS, ROOM);
         self.most_answers = if state.pending.len() > 0 { MOST_ANSWERS_BOTH_WAYS } else { MOST_ANSWERS };
-        self.now = None;
-        self.spent = Duration::ZERO;
     }
 
     /// Whether one more method may run where its request was read.
@@ -90,12 +100,30 @@ impl Batch {
         self.now = None;
     }
 
-    /// A method has ended, or waits. How long it took.
-    pub(super) fn took(&mut self, began: Instant, now: Instant) -> Duration {
-        let took = now.saturating_duration_since(began);
+    /// A method has ended, or waits, that began at the time which is [known](Self::now). How long it took.
+    pub(super) fn took(&mut self, now: Instant) -> Duration {
+        let took = now.saturating_duration_since(self.now.unwrap_or(now));
         self.now = Some(now);
         self.spent += took;
         took
+    }
+
+    /// The same for a method that was quick so far: most are not timed, for to read the clock takes longer than many of
+    /// them. When one is, then with those before it, whose time is not lost. `None` if it is not known of this one.
+    pub(super) fn took_sometimes(&mut self, now: impl FnOnce() -> Instant) -> Option<Duration> {
+        self.n_untimed += 1;
+        if self.n_watched == 0 && self.n_untimed < TIMED_TOGETHER {
+            return None;
+        }
+        let took = self.took(now());
+        let is_alone = std::mem::take(&mut self.n_untimed) == 1;
+        self.n_watched = self.n_watched.saturating_sub(1);
+        if took > pace::SLOW && !is_alone {
+            // One of them: it is found when it is slow again.
+            self.n_watched = WATCHED;
+            return None;
+        }
+        Some(took)
     }
 
     /// Whether an answer of this size has room.
@@ -104,15 +132,9 @@ impl Batch {
     }
 
     /// Adds an answer. There is room for it.
-    pub(super) fn answer(&mut self, permit: RunningCall, response: &Response) {
+    pub(super) fn answer(&mut self, id: u64, response: &Response) {
         self.n_answers += 1;
-        put_frame(&mut self.answers, frame_type::RESPONSE, flags_of(response), permit.id, |out| response.encode(out));
-        self.spare = Some(permit);
-    }
-
-    /// The permit of a call that has ended, if there is one at hand.
-    pub(super) fn take_spare(&mut self) -> Option<RunningCall> {
-        self.spare.take()
+        put_frame(&mut self.answers, frame_type::RESPONSE, flags_of(response), id, |out| response.encode(out));
     }
 
     /// Whether what was gathered for the peer is worth a write.

@@ -192,7 +192,7 @@ impl Connection {
             state.keeper_at = deadline;
         }
         let is_alone = state.pending.len() == 1;
-        let write = state.next_write(&self.io, is_alone);
+        let write = self.next_write(state, is_alone);
         drop(guard);
         if wake_keeper {
             self.keeper.notify_one();
@@ -211,8 +211,6 @@ impl Connection {
     /// Whether all of those calls were ever made.
     pub(super) fn settle(&self, batch: &mut Batch, settling: Settling) -> bool {
         let goes_on = settling != Settling::End;
-        // Given back before the answers can leave: the caller may call again as soon as it has one.
-        drop(batch.take_spare());
         let (mut were_made, mut n_ended, mut made_room) = (true, 0, false);
         let writes = settling != Settling::Methods;
         let completes = batch.has_answered();
@@ -242,7 +240,7 @@ impl Connection {
             // Who found no room because of what was set aside has to look again.
             made_room |= was_set_aside;
             // Callers are woken before something is written, and not under the lock with which that begins.
-            let write = if writes && !completes { state.next_write(&self.io, true) } else { Write::Nothing };
+            let write = if writes && !completes { self.next_write(&mut state, true) } else { Write::Nothing };
             let has_work = completes && writes && (state.outgoing.has_work() || state.is_finishing);
             (write, has_work, state.said_goaway.is_some())
         };

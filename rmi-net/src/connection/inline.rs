@@ -154,9 +154,9 @@ impl Inline {
     /// for it.
     pub(super) fn drop_stopped(&mut self, connection: &Connection, batch: &mut Batch) -> bool {
         let Some(calls) = self.0.as_mut().filter(|_| batch.is_in_time()) else { return false };
-        let began = batch.now(|| connection.clock.now());
+        batch.now(|| connection.clock.now());
         let was_there = calls.drop_stopped();
-        batch.took(began, connection.clock.now());
+        batch.took(connection.clock.now());
         was_there
     }
 
@@ -213,13 +213,13 @@ impl Calls {
             let is_stopped = call.signal.begin_turn();
             let now = || connection.clock.now();
             if spent < MOST_TIME && is_stopped {
-                let began = batch.now(now);
+                batch.now(now);
                 self.remove(key);
-                spent += batch.took(began, now());
+                spent += batch.took(now());
             } else if spent < MOST_TIME && pace.place() == Place::Reader {
-                let began = batch.now(now);
+                batch.now(now);
                 let polled = Pin::new(&mut call.task).poll(&mut Context::from_waker(&call.waker));
-                let took = batch.took(began, now());
+                let took = batch.took(now());
                 pace.polled(Place::Reader, took);
                 spent += took;
                 if let Poll::Ready(response) = polled

@@ -561,7 +561,11 @@ impl Connection {
 
     /// Milliseconds since the connection was opened.
     fn age_ms(&self) -> u64 {
-        self.clock.now().saturating_duration_since(self.opened).as_millis() as u64
+        self.age_ms_at(self.clock.now())
+    }
+
+    fn age_ms_at(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.opened).as_millis() as u64
     }
 }
 

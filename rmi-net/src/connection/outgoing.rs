@@ -298,6 +298,23 @@ impl Outgoing {
         self.admit_held_back();
     }
 
+    /// Whether small frames that were taken out are all there is, and none was ever in the way of another.
+    pub(super) fn is_in_hand(&self) -> bool {
+        self.is_empty() && self.in_hand.parts == 0 && !self.is_stuck
+    }
+
+    /// What was taken out counts as written. How many small frames that were.
+    pub(super) fn leave_hand(&mut self) -> usize {
+        self.in_hand = InHand::default();
+        std::mem::take(&mut self.n_in_hand)
+    }
+
+    /// Small frames that were taken out are not written after all.
+    pub(super) fn take_in_hand(&mut self, n_frames: usize, n_bytes: usize) {
+        self.n_in_hand = n_frames;
+        self.in_hand.small = n_bytes as u64;
+    }
+
     /// Bytes of small frames that wait.
     pub(super) fn n_small_bytes(&self) -> u64 {
         self.small.len() as u64

@@ -8,6 +8,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
 use rmi_core::exception::Exception;
@@ -108,8 +109,9 @@ pub(super) async fn run(connection: Arc<Connection>, halves: Halves) {
     };
     let mut want = LEAST_READ;
     let mut n_in_turn = 0;
+    let mut read_at = None;
     loop {
-        if let Err(fatal) = this.handle(&mut buffer) {
+        if let Err(fatal) = this.handle(&mut buffer, read_at.take()) {
             this.give_up(fatal);
             // The end of the connection ends this task. Closing with unread input would throw the reason away.
             spawn(&connection.runtime, read_to_end(reader, Arc::clone(&connection.clock)));
@@ -143,9 +145,13 @@ pub(super) async fn run(connection: Arc<Connection>, halves: Halves) {
             Some(Ok(n)) => n_in_turn += n,
             Some(Err(error)) => return connection.end(Ended::io(error)),
         }
-        let now = connection.age_ms();
-        let heard_at = connection.heard_at.swap(now, Ordering::Relaxed);
-        if now.saturating_sub(heard_at) >= DEAD_AFTER.as_millis() as u64 {
+        let now = connection.clock.now();
+        read_at = Some(now);
+        let age = connection.age_ms_at(now);
+        // Nobody else writes it.
+        let heard_at = connection.heard_at.load(Ordering::Relaxed);
+        connection.heard_at.store(age, Ordering::Relaxed);
+        if age.saturating_sub(heard_at) >= DEAD_AFTER.as_millis() as u64 {
             // This process stood still, and its keeper with it. The peer has given up meanwhile what it sent before then,
             // and is told so by its own clock: none of that may begin to run now.
             return connection.end(Ended::silent());
@@ -172,17 +178,28 @@ fn frame_len(buffer: &BytesMut) -> usize {
     }
 }
 
-/// The id of the last whole request in these bytes, as far as they are frames.
-fn last_request(mut bytes: &[u8]) -> u64 {
-    let mut last = 0;
-    while let Ok(Some(header)) = FrameHeader::decode(bytes) {
-        let Some(rest) = bytes.get(HEADER_LEN + header.payload_len..) else { break };
-        if header.frame_type == frame_type::REQUEST {
-            last = last.max(header.id);
+/// What the whole frames are that have come.
+struct Ahead {
+    /// The id of the last request, or 0.
+    last_request: u64,
+    /// All are answers in one frame each.
+    only_answers: bool,
+}
+
+impl Ahead {
+    /// Looks at these bytes, as far as they are frames.
+    fn of(mut bytes: &[u8]) -> Self {
+        let mut ahead = Self { last_request: 0, only_answers: true };
+        while let Ok(Some(header)) = FrameHeader::decode(bytes) {
+            let Some(rest) = bytes.get(HEADER_LEN + header.payload_len..) else { break };
+            ahead.only_answers &= header.frame_type == frame_type::RESPONSE && !header.has(frame_flag::MORE);
+            if header.frame_type == frame_type::REQUEST {
+                ahead.last_request = ahead.last_request.max(header.id);
+            }
+            bytes = rest;
         }
-        bytes = rest;
+        ahead
     }
-    last
 }
 
 /// A message in one frame. One with blobs gets a buffer of its own, which they share.
@@ -241,9 +258,10 @@ impl Reader {
         }
     }
 
-    /// Handles every whole frame, and notes since when the one behind them has been coming.
-    fn handle(&mut self, buffer: &mut BytesMut) -> Result<(), Fatal> {
-        self.begin(buffer);
+    /// Handles every whole frame, and notes since when the one behind them has been coming. `read_at`: if something was read
+    /// just now.
+    fn handle(&mut self, buffer: &mut BytesMut, read_at: Option<Instant>) -> Result<(), Fatal> {
+        self.begin(buffer, read_at);
         let handled = self.frames(buffer);
         // Also what came before something that ends the connection.
         let settled = self.poll_inline().and(self.settle(Settling::End));
@@ -260,17 +278,23 @@ impl Reader {
     }
 
     /// Begins with what has come: under one lock, the requests are accepted, room is set aside for their answers, and
-    /// what has come of answers is dropped whose calls have ended meanwhile.
-    fn begin(&mut self, buffer: &[u8]) {
+    /// what has come of answers is dropped whose calls have ended meanwhile. Where only answers have come, nothing of that
+    /// is to be done.
+    fn begin(&mut self, buffer: &[u8], read_at: Option<Instant>) {
         let n_left = self.assembly.n_left().unwrap_or_default();
-        let last_request = last_request(buffer.get(n_left..).unwrap_or_default());
+        let Ahead { last_request, only_answers } = Ahead::of(buffer.get(n_left..).unwrap_or_default());
+        let has_methods = !self.reading.inline.is_empty();
+        self.reading.batch.begin(read_at);
+        if only_answers && !has_methods && self.assembly.is_empty() {
+            return;
+        }
         let dropped = {
             let mut state = lock(&self.connection.state);
             self.last_accepted = state.last_accepted;
             state.last_request = state.last_request.max(last_request);
             state.is_reading = true;
             state.n_readings += 1;
-            self.reading.batch.begin(&mut state, last_request > 0, !self.reading.inline.is_empty());
+            self.reading.batch.set_aside(&mut state, last_request > 0, has_methods);
             std::mem::take(&mut state.dropped)
         };
         for key in dropped {

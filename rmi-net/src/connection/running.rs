@@ -44,6 +44,7 @@ pub(super) struct Run {
 /// What is known of a call whose method may end where its request was read: lent, until it is known to live longer.
 #[derive(Clone, Copy)]
 pub(super) struct Asked<'a> {
+    pub(super) id: u64,
     pub(super) method: &'a Arc<Method>,
     pub(super) context: &'a CallContext,
     pub(super) one_way: bool,
@@ -66,21 +67,25 @@ pub(super) fn begin(
 }
 
 impl Asked<'_> {
-    /// Answers a call that has ended where it was read. If its answer is gathered, its permit is for the next call.
+    /// Answers a call that has ended where it was read. It has no permit yet.
     pub(super) fn answer_here(
         self,
-        permit: RunningCall,
+        connection: &Arc<Connection>,
+        memory: usize,
         response: Response,
         batch: &mut Batch,
         now: impl FnOnce() -> Instant,
     ) {
-        self.log(&response, &permit);
-        self.gather_answer(permit, response, batch, now);
+        self.log(connection, &response);
+        if let Some(response) = self.gather_answer(connection, response, batch, now) {
+            let permit = connection.permit_begun(self.id, memory);
+            connection.respond(self.id, &self.method.full_name, response, Some(permit));
+        }
     }
 
-    fn log(&self, response: &Response, permit: &RunningCall) {
+    fn log(&self, connection: &Connection, response: &Response) {
         let Response::Exception(exception) = response else { return };
-        let (caller, method, id) = (permit.connection.peer_name(), &self.method.full_name, permit.id);
+        let (caller, method, id) = (connection.peer_name(), &self.method.full_name, self.id);
         match exception.kind {
             Kind::Panicked => tracing::error!(%caller, %method, id, "the method panicked"),
             kind if self.one_way => {
@@ -90,11 +95,17 @@ impl Asked<'_> {
         }
     }
 
-    fn gather_answer(&self, permit: RunningCall, response: Response, batch: &mut Batch, now: impl FnOnce() -> Instant) {
+    /// Adds the answer to those that leave together, if one is wanted. Gives back what has no room there.
+    fn gather_answer(
+        &self,
+        connection: &Connection,
+        response: Response,
+        batch: &mut Batch,
+        now: impl FnOnce() -> Instant,
+    ) -> Option<Response> {
         if self.one_way {
-            return;
+            return None;
         }
-        let connection = &permit.connection;
         let deadline = self.context.scope().deadline().filter(|_| !self.no_cancel);
         let response = match deadline {
             Some(deadline) if deadline <= now() => {
@@ -110,23 +121,23 @@ impl Asked<'_> {
         if !response.attachments().is_empty() || !batch.has_room(len) || len as u64 > connection.message_limit() {
             // Encoding and writing are no method's time.
             batch.forget_time();
-            let connection = Arc::clone(connection);
-            return connection.respond(permit.id, &self.method.full_name, response, Some(permit));
+            return Some(response);
         }
-        batch.answer(permit, &response);
+        batch.answer(self.id, &response);
+        None
     }
 }
 
 impl Run {
     /// A call that lives longer than its request is read.
     pub(super) fn new(asked: Asked<'_>, permit: RunningCall) -> Self {
-        let Asked { method, context, one_way, no_cancel } = asked;
+        let Asked { method, context, one_way, no_cancel, .. } = asked;
         Self { method: Arc::clone(method), context: context.clone(), one_way, no_cancel, turn: None, permit }
     }
 
     fn asked(&self) -> Asked<'_> {
-        let Self { method, context, one_way, no_cancel, .. } = self;
-        Asked { method, context, one_way: *one_way, no_cancel: *no_cancel }
+        let Self { method, context, one_way, no_cancel, permit, .. } = self;
+        Asked { id: permit.id, method, context, one_way: *one_way, no_cancel: *no_cancel }
     }
 
     fn connection(&self) -> &Arc<Connection> {
@@ -205,7 +216,7 @@ impl Run {
     /// Answers a call that stands in the table of those that can be stopped.
     pub(super) fn answer(mut self, response: Response) {
         self.turn = None;
-        self.asked().log(&response, &self.permit);
+        self.asked().log(self.connection(), &response);
         // A call that is not in the table any more was cancelled or has expired: nobody wants the answer.
         let is_wanted = self.permit.leave_table();
         if is_wanted && !self.one_way {
@@ -215,14 +226,15 @@ impl Run {
     }
 
     /// Answers a call that stands in the table of those that can be stopped, and was polled by the reader.
-    pub(super) fn answer_inline(self, response: Response, batch: &mut Batch, now: impl FnOnce() -> Instant) {
-        let Self { method, context, one_way, no_cancel, turn, mut permit } = self;
+    pub(super) fn answer_inline(mut self, response: Response, batch: &mut Batch, now: impl FnOnce() -> Instant) {
         // The reader polls no method of a serial service.
-        debug_assert!(turn.is_none());
-        let asked = Asked { method: &method, context: &context, one_way, no_cancel };
-        asked.log(&response, &permit);
-        if permit.leave_table() {
-            asked.gather_answer(permit, response, batch, now);
+        debug_assert!(self.turn.is_none());
+        self.asked().log(self.connection(), &response);
+        if self.permit.leave_table()
+            && let Some(response) = self.asked().gather_answer(self.connection(), response, batch, now)
+        {
+            let connection = Arc::clone(self.connection());
+            connection.respond(self.permit.id, &self.method.full_name, response, Some(self.permit));
         }
     }
 }

@@ -4,8 +4,10 @@
 //! for this caller, and only then are arguments decoded. What fails answers that one call.
 //!
 //! A [`RunningCall`] is the call's permit. It goes where the method runs, and lives as long as the method itself,
-//! cancelled or not, so a peer that cancels at once cannot run more methods than it may. That of a method that has ended
-//! with the reader may serve the next call that needs as much, until the answers leave.
+//! cancelled or not, so a peer that cancels at once cannot run more methods than it may. A method that ends where its
+//! request was read needs none: there is one of those at a time on a connection, and it was begun only because there was
+//! room. One that waits takes its permit then. So several connections together may exceed what they share (the budgets of
+//! their peer and of the node) by the calls that they began at the same time: by one for each thread.
 //!
 //! The table of [`Calls`] has what can be stopped: the calls that did not end where they were read. A call that is
 //! begun when all have been stopped is stopped at once.
@@ -120,15 +122,6 @@ pub(super) struct RunningCall {
 }
 
 impl RunningCall {
-    pub(super) fn span(&self, method: &Method) -> tracing::Span {
-        tracing::debug_span!(
-            "rmi.serve",
-            method = &*method.full_name,
-            caller = &**self.connection.peer_name(),
-            id = self.id,
-        )
-    }
-
     /// Takes the call out of the table. Whether it was there.
     pub(super) fn leave_table(&mut self) -> bool {
         let was_in_table = std::mem::take(&mut self.is_in_table);
@@ -315,12 +308,12 @@ impl Connection {
         let (came_at, turn) = opened.map_or((None, None), |opened| (Some(opened.at), opened.turn));
         let n_values = incoming.n_values + message.attachments().len();
         let memory = message.len() + n_values * BYTES_PER_VALUE;
-        let mut permit = self.permit_after(batch.take_spare(), id, memory);
+        let mut has_room = self.look_for_room(memory);
         // Cancels that have come before this call: its caller counts on what those calls held.
-        while permit.is_err() && inline.drop_stopped(self, batch) {
-            permit = self.permit(id, memory);
+        while has_room.is_err() && inline.drop_stopped(self, batch) {
+            has_room = self.look_for_room(memory);
         }
-        let permit = permit?;
+        has_room?;
         let deadline = match incoming.remaining {
             None => None,
             Some(remaining) => {
@@ -352,16 +345,16 @@ impl Connection {
             &self.serving.plain
         };
         let (one_way, no_cancel) = (incoming.is_one_way(), incoming.is_no_cancel() || method.descriptor.is_no_cancel());
-        let asked = Asked { method, context, one_way, no_cancel };
+        let asked = Asked { id, method, context, one_way, no_cancel };
         // A `direct` method runs while it is dispatched, so its turn comes before.
         let waits_to_dispatch = turn.is_some() && execution == Execution::Direct;
         if waits_to_dispatch || message.body().len() > DECODED_HERE {
             // Decoding what is large takes time: not here.
             batch.forget_time();
-            let mut run = Run::new(asked, permit);
+            let mut run = Run::new(asked, self.permit(id, memory)?);
             if self.enter_table(&mut run) {
                 let (body, attachments) = message.to_owned_parts();
-                let span = run.permit.span(&run.method);
+                let span = self.span(&run.method, id);
                 let method = async move {
                     run.turn = wait_for(turn).await;
                     run.run_owned(body, attachments).await;
@@ -374,19 +367,28 @@ impl Connection {
         let is_quick = execution == Execution::Async && method.pace.place() == Place::Reader;
         let polls = is_quick && turn.is_none() && batch.has_time();
         let runs_here = polls || execution == Execution::Direct;
-        let began = runs_here.then(|| batch.now(|| self.clock.now()));
-        let span = permit.span(method);
+        let permit = if runs_here { None } else { Some(self.permit(id, memory)?) };
+        let span = self.span(method, id);
+        if runs_here {
+            batch.now(|| self.clock.now());
+        }
         let begun =
             span.in_scope(|| begin(method, context, incoming.args, incoming.kwargs, message.attachments(), polls));
-        if let Some(began) = began {
-            let took = batch.took(began, self.clock.now());
-            if polls {
+        if polls {
+            if let Some(took) = batch.took_sometimes(|| self.clock.now()) {
                 method.pace.polled(Place::Reader, took);
             }
+        } else if runs_here {
+            batch.took(self.clock.now());
         }
         match (begun, turn) {
-            (Begun::Done(response), _) => asked.answer_here(permit, response, batch, || self.clock.now()),
+            (Begun::Done(response), _) => {
+                // Given back before the answer can leave: the caller may call again as soon as it has it.
+                drop(permit);
+                asked.answer_here(self, memory, response, batch, || self.clock.now());
+            }
             (begun, turn) => {
+                let permit = permit.unwrap_or_else(|| self.permit_begun(id, memory));
                 let mut run = Run::new(asked, permit);
                 if self.enter_table(&mut run) {
                     match begun {
@@ -404,6 +406,10 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    fn span(&self, method: &Method, id: u64) -> tracing::Span {
+        tracing::debug_span!("rmi.serve", method = &*method.full_name, caller = &**self.peer_name(), id)
     }
 
     /// Has a call that stands in the table go on as a task of its own.
@@ -450,46 +456,50 @@ impl Connection {
         run.permit.is_in_table
     }
 
-    /// Takes what a call of the peer needs, where one has ended whose permit is at hand: if that is as much as this one
-    /// needs, nothing has to be given back and taken.
-    fn permit_after(
-        self: &Arc<Self>,
-        spare: Option<RunningCall>,
-        id: u64,
-        memory: usize,
-    ) -> Result<RunningCall, Rejection> {
-        match spare {
-            Some(mut permit) if permit.memory == memory => {
-                permit.id = id;
-                Ok(permit)
-            }
-            spare => {
-                drop(spare);
-                self.permit(id, memory)
-            }
+    /// Whether there is what a call of the peer needs.
+    fn look_for_room(&self, memory: usize) -> Result<(), Rejection> {
+        let serving = &self.serving;
+        self.look_for_place()?;
+        let room = serving.budget.look(self.most_of_peer(), memory, self.limits.memory_per_peer());
+        room.map_err(|message| Rejection::new(Kind::Busy, message))?;
+        serving.host.look(memory)
+    }
+
+    /// Only the reader adds calls to those that run here, so what is looked at can only have become less when it is added
+    /// to.
+    fn look_for_place(&self) -> Result<(), Rejection> {
+        let n_running = match mutant::is(Mutant::PermitReleasedOnCancel) {
+            true => lock(&self.serving.calls).by_id.len(),
+            false => self.serving.n_running(),
+        };
+        if n_running < self.limits.calls_per_peer() {
+            return Ok(());
         }
+        Err(Rejection::new(Kind::Busy, too_many_calls(n_running)))
+    }
+
+    /// How many calls of the peer may run on all of its connections.
+    fn most_of_peer(&self) -> usize {
+        self.limits.calls_per_peer().saturating_mul(2)
     }
 
     /// Takes what a call of the peer needs.
     pub(super) fn permit(self: &Arc<Self>, id: u64, memory: usize) -> Result<RunningCall, Rejection> {
         let serving = &self.serving;
-        // Only the reader adds, so what is looked at here can only have become less when it is added to.
-        let n_running = match mutant::is(Mutant::PermitReleasedOnCancel) {
-            true => lock(&serving.calls).by_id.len(),
-            false => serving.n_running(),
-        };
-        if n_running >= self.limits.calls_per_peer() {
-            return Err(Rejection::new(Kind::Busy, too_many_calls(n_running)));
-        }
-        let n_most = self.limits.calls_per_peer().saturating_mul(2);
-        let taken = serving.budget.take(n_most, memory, self.limits.memory_per_peer());
+        self.look_for_place()?;
+        let taken = serving.budget.take(self.most_of_peer(), memory, self.limits.memory_per_peer());
         taken.map_err(|message| Rejection::new(Kind::Busy, message))?;
-        if let Err(rejection) = serving.host.take(memory) {
-            serving.budget.give_back(memory);
-            return Err(rejection);
-        }
+        serving.host.take(memory).inspect_err(|_| serving.budget.give_back(memory))?;
         serving.n_running.fetch_add(1, Ordering::AcqRel);
         Ok(RunningCall { connection: Arc::clone(self), id, is_in_table: false, memory })
+    }
+
+    /// The same for a call that has begun already, for which there [was room](Self::look_for_room).
+    pub(super) fn permit_begun(self: &Arc<Self>, id: u64, memory: usize) -> RunningCall {
+        self.serving.budget.take_begun(memory);
+        self.serving.host.take_begun(memory);
+        self.serving.n_running.fetch_add(1, Ordering::AcqRel);
+        RunningCall { connection: Arc::clone(self), id, is_in_table: false, memory }
     }
 
     /// Stops the calls whose deadline has passed.

@@ -22,7 +22,7 @@ use super::pending::{EndedCall, Progress};
 use super::{Connection, Ended, State, nil, pass};
 use crate::mutant::{self, Mutant};
 use crate::sync::atomic::Ordering;
-use crate::sync::{TriedGuard, TriedMutex, lock, lock_tried};
+use crate::sync::{TriedGuard, lock, lock_tried};
 
 /// Most buffers in one system call.
 const MOST_SLICES: usize = 16;
@@ -129,16 +129,24 @@ impl Io {
 impl Connection {
     /// Gets what is in the queue going. `is_alone`: nobody else is likely to add something at once.
     pub(super) fn flush(&self, is_alone: bool) {
-        let write = lock(&self.state).next_write(&self.io, is_alone);
+        let write = self.next_write(&mut lock(&self.state), is_alone);
         self.write(write);
     }
 
-    /// Does what [`State::next_write`] has found to do, when the lock of the state is given back.
+    /// Does what [`next_write`](Self::next_write) has found to do, when the lock of the state is given back.
     pub(super) fn write(&self, write: Write<'_>) {
         let mut io = match write {
             Write::Nothing => return,
             Write::Later(waker) => return waker.wake(),
             Write::Now(io) => io,
+            Write::Small(mut io, n_frames) => match self.write_small(&mut io, n_frames) {
+                Ok(true) => return,
+                Ok(false) => io,
+                Err(error) => {
+                    drop(io);
+                    return self.end(Ended::io(error));
+                }
+            },
         };
         // The writer task's waker takes the place of this one, if the socket is full.
         let flushed = self.write_all(&mut io, &mut Context::from_waker(Waker::noop()), MOST_FILLS);
@@ -152,6 +160,29 @@ impl Connection {
             Ok(Flushed::Blocked) => self.wake_writer(),
             Err(error) => self.end(Ended::io(error)),
         }
+    }
+
+    /// Writes small frames that count as written already. Whether they are: else what is left of them is in hand again.
+    fn write_small(&self, io: &mut Io, n_frames: usize) -> std::io::Result<bool> {
+        let n = match io.poll_write(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(0)) => return Err(std::io::ErrorKind::WriteZero.into()),
+            Poll::Ready(Ok(n)) => n,
+            Poll::Ready(Err(error)) => return Err(error),
+            Poll::Pending => 0,
+        };
+        let is_whole = n == io.head.len();
+        pass(&mut io.head, n);
+        self.count_written(n);
+        if !is_whole {
+            lock(&self.state).outgoing.take_in_hand(n_frames, io.head.len());
+        }
+        Ok(is_whole)
+    }
+
+    /// So many bytes of small frames were written. Who says so has the lock of `io`.
+    fn count_written(&self, n_small: usize) {
+        let written = self.written.load(Ordering::Relaxed) + n_small as u64;
+        self.written.store(written, Ordering::Release);
     }
 
     fn wake_writer(&self) {
@@ -195,7 +226,7 @@ impl Connection {
                         let n_head = io.advance(n);
                         io.written.small += n_head;
                         io.written.parts += n - n_head;
-                        self.written.fetch_add(n_head as u64, Ordering::AcqRel);
+                        self.count_written(n_head);
                     }
                     Poll::Ready(Err(error)) => return Err(error),
                     Poll::Pending => {
@@ -276,6 +307,37 @@ impl Connection {
         }
     }
 
+    /// Who is to write what is in the queue. `is_alone`: nobody else is likely to add something at once.
+    ///
+    /// Who writes now has taken it out already, and with it the lock of `io`. It is only tried here, so nobody waits for it
+    /// under the lock of the state.
+    pub(super) fn next_write(&self, state: &mut State, is_alone: bool) -> Write<'_> {
+        let has_grown = state.outgoing.has_grown();
+        if !has_grown && (state.is_writer_awake || !(state.outgoing.has_work() || state.is_finishing)) {
+            return Write::Nothing;
+        }
+        // If the writer task has not started yet, it will look at the queue when it does.
+        let Some(waker) = &state.writer else { return Write::Nothing };
+        if (is_alone || has_grown)
+            && let Ok(mut io) = self.io.try_lock()
+            && io.is_empty()
+            && !io.is_shut_down
+        {
+            io.fill(&mut state.outgoing);
+            // Nobody waits for these to be written, so nobody has to be told, and the state not to be locked again: that is
+            // a call or an answer that is alone. Who adds something meanwhile finds the lock of `io` taken.
+            let is_all = state.outgoing.is_in_hand() && io.tail.is_empty() && !state.is_writer_awake;
+            let is_awaited = self.room.is_heard() || state.row.len() > 0 || !state.one_way.is_empty();
+            if is_all && !is_awaited && state.said_goaway.is_none() && !state.is_finishing {
+                return Write::Small(io, state.outgoing.leave_hand());
+            }
+            return Write::Now(io);
+        }
+        // Also if somebody writes just now, who may have looked at the queue before something was added to it.
+        state.is_writer_awake = true;
+        Write::Later(waker.clone())
+    }
+
     /// Tells those who wait for room, or for everything to be written.
     fn tell_written(&self, has_written: bool, is_winding_down: bool) {
         if !has_written {
@@ -290,38 +352,14 @@ impl Connection {
     }
 }
 
-impl State {
-    /// Who is to write what is in the queue. `is_alone`: nobody else is likely to add something at once.
-    ///
-    /// Who writes now has taken it out already, and with it the lock of `io`. It is only tried here, so nobody waits for it
-    /// under the lock of the state.
-    pub(super) fn next_write<'a>(&mut self, io: &'a TriedMutex<Io>, is_alone: bool) -> Write<'a> {
-        let has_grown = self.outgoing.has_grown();
-        if !has_grown && (self.is_writer_awake || !(self.outgoing.has_work() || self.is_finishing)) {
-            return Write::Nothing;
-        }
-        // If the writer task has not started yet, it will look at the queue when it does.
-        let Some(waker) = &self.writer else { return Write::Nothing };
-        if (is_alone || has_grown)
-            && let Ok(mut io) = io.try_lock()
-            && io.is_empty()
-            && !io.is_shut_down
-        {
-            io.fill(&mut self.outgoing);
-            return Write::Now(io);
-        }
-        // Also if somebody writes just now, who may have looked at the queue before something was added to it.
-        self.is_writer_awake = true;
-        Write::Later(waker.clone())
-    }
-}
-
 /// Who writes.
 pub(super) enum Write<'a> {
     /// Nobody has to.
     Nothing,
     /// Who has asked, with what is to be written.
     Now(TriedGuard<'a, Io>),
+    /// The same; so many small frames are all there is, and count as written.
+    Small(TriedGuard<'a, Io>, usize),
     /// The task with this waker.
     Later(Waker),
 }

@@ -148,7 +148,7 @@ fn a_call_goes_out_when_room_is_free_again_that_was_set_aside() {
         let limits = Limits::default().with_queue_frames(64);
         let (connection, wire, mut writer) = connection(limits, usize::MAX);
         let mut batch = Batch::default();
-        batch.begin(&mut lock(&connection.state), true, false);
+        batch.set_aside(&mut lock(&connection.state), true, false);
         let Some(Started::Later(earlier)) = start(&connection, request()) else { panic!("there is room") };
         let calling = {
             let connection = Arc::clone(&connection);

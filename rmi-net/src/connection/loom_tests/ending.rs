@@ -82,7 +82,7 @@ fn the_end_is_written_when_the_last_that_waits_is_cancelled_beside_an_answer() {
         writer.run();
         assert!(!wire.is_shut_down(), "something waits for credit");
         let mut batch = Batch::default();
-        batch.begin(&mut lock(&connection.state), false, false);
+        batch.set_aside(&mut lock(&connection.state), false, false);
         assert!(lock(&connection.state).outgoing.drop_bulk(1, true));
         batch.answered(1, answer());
         assert!(connection.settle(&mut batch, Settling::End));
