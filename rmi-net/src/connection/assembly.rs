@@ -26,16 +26,17 @@ use crate::sync::lock;
 pub(super) type Key = (bool, u64);
 
 /// See the module. Owned by the reader.
+#[repr(C)]
 pub(super) struct Assembly {
-    connection: Arc<Connection>,
+    /// The part that is coming.
+    coming: Option<Coming>,
     open: HashMap<Key, Open>,
+    /// What the peer may send in parts.
+    window: Window,
+    connection: Arc<Connection>,
     n_open_requests: usize,
     /// Announced bytes of those of which a part has come.
     begun: u64,
-    /// What the peer may send in parts.
-    window: Window,
-    /// The part that is coming.
-    coming: Option<Coming>,
     /// Buffers of earlier messages, of this connection and of others.
     spares: Arc<Spares>,
 }

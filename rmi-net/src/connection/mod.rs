@@ -93,78 +93,86 @@ pub(crate) trait Watcher: Send + Sync + 'static {
 }
 
 /// A connection whose two ends know each other.
+///
+/// What each call touches stands together, here and in what is inside: where many connections have few calls each, none of
+/// it is near at hand when a call comes.
+#[repr(C)]
 pub(crate) struct Connection {
-    /// Who is at the other end.
-    peer: NodeRecord,
-    /// What it can take.
-    peer_limits: PeerLimits,
-    peer_name: Arc<str>,
-    /// Whether this side has dialled.
-    is_dialer: bool,
-    remote: String,
+    serving: Serving,
     limits: Arc<Limits>,
-    default_timeout: Option<Duration>,
     clock: Arc<dyn Clock>,
-    runtime: Handle,
-    watcher: Weak<dyn Watcher>,
+    default_timeout: Option<Duration>,
+    /// What the peer can take.
+    peer_limits: PeerLimits,
     state: Mutex<State>,
     io: TriedMutex<Io>,
     /// Bytes of small frames that the system has taken.
     written: AtomicU64,
-    serving: Serving,
     /// How many calls wait in the row, so that nobody looks who has only made room.
     n_in_row: AtomicUsize,
-    /// Told when bytes have left the queue, or when the connection ends.
-    room: Bell,
-    /// Told when a call has ended, a goaway came, or the connection ends.
-    progress: Bell,
-    /// Told when the keeper has to look earlier than it meant to.
-    keeper: Notify,
-    /// Milliseconds after `opened` at which the last byte came; and at which the peer last took something of what is stuck,
-    /// or it was stuck.
+    opened: Instant,
+    /// Milliseconds after `opened` at which the last byte came.
     heard_at: AtomicU64,
-    took_at: AtomicU64,
     /// The same for the first byte of the frame that has come in part; [`NO_FRAME`] if none has.
     frame_since: AtomicU64,
-    opened: Instant,
+    /// Told when a call has ended, a goaway came, or the connection ends.
+    progress: Bell,
+    /// Told when bytes have left the queue, or when the connection ends.
+    room: Bell,
+    runtime: Handle,
+    /// Told when the keeper has to look earlier than it meant to.
+    keeper: Notify,
+    /// The time at which the peer last took something of what is stuck, or it was stuck, as `heard_at`.
+    took_at: AtomicU64,
+    /// Who is at the other end.
+    peer: NodeRecord,
+    peer_name: Arc<str>,
+    /// Whether this side has dialled.
+    is_dialer: bool,
+    remote: String,
+    watcher: Weak<dyn Watcher>,
     /// The connection's tasks, to be ended with it.
     tasks: Mutex<Vec<AbortHandle>>,
 }
 
-/// What is shared between those who send and the tasks of the connection.
+/// What is shared between those who send and the tasks of the connection. In the order of [`Connection`].
+#[repr(C)]
 struct State {
-    outgoing: Outgoing,
-    pending: Pending,
-    /// Calls that wait for room.
-    row: Row,
-    /// One-way calls in the queue: where they end, and their ids.
-    one_way: VecDeque<(u64, u64)>,
-    /// When the keeper will look next.
-    keeper_at: Option<Instant>,
-    /// The writer task's waker, once it has started.
-    writer: Option<Waker>,
     /// The writer task runs or was woken: nobody else needs to.
     is_writer_awake: bool,
-    /// The peer takes no new calls.
-    goaway: Option<GoAwayReason>,
-    /// This side has said that it takes no new calls, for this reason.
-    said_goaway: Option<GoAwayReason>,
-    /// Requests after this one are not executed.
-    last_accepted: u64,
-    /// The greatest id of a request that came.
-    last_request: u64,
-    /// Requests that have come in part and are to be run.
-    arriving: BTreeSet<u64>,
     /// The reader handles what it has read: accepted requests may not run yet, and answers not stand in the queue.
     is_reading: bool,
     /// The writing half is to be shut down when all is written.
     is_finishing: bool,
-    /// Cancels that the peer would take for a flood: they leave when it takes more. The peer is still at these calls.
-    held_cancels: VecDeque<HeldCancel>,
-    /// How many cancels may leave.
-    cancels: Bucket,
+    /// The peer takes no new calls.
+    goaway: Option<GoAwayReason>,
+    /// This side has said that it takes no new calls, for this reason.
+    said_goaway: Option<GoAwayReason>,
+    ended: Option<Box<Ended>>,
+    /// The writer task's waker, once it has started.
+    writer: Option<Waker>,
+    outgoing: Outgoing,
+    pending: Pending,
+    /// Calls that wait for room.
+    row: Row,
+    /// Requests after this one are not executed.
+    last_accepted: u64,
+    /// The greatest id of a request that came.
+    last_request: u64,
+    /// How often the reader has begun to handle what it has read.
+    n_readings: u64,
     /// Messages that come in parts and that nobody wants any more: the reader drops what it has of them.
     dropped: Vec<Key>,
+    /// Cancels that the peer would take for a flood: they leave when it takes more. The peer is still at these calls.
+    held_cancels: VecDeque<HeldCancel>,
+    /// One-way calls in the queue: where they end, and their ids.
+    one_way: VecDeque<(u64, u64)>,
+    /// When the keeper will look next.
+    keeper_at: Option<Instant>,
+    /// Requests that have come in part and are to be run.
+    arriving: BTreeSet<u64>,
+    /// How many cancels may leave.
+    cancels: Bucket,
     /// Pongs that somebody waits for: the next id, and the ids that came back.
     next_ping: u64,
     last_pong: u64,
@@ -172,11 +180,8 @@ struct State {
     idle: Option<(u64, Instant)>,
     /// When the peer was last heard before the last ping that asked whether it lives, in milliseconds as `heard_at`.
     pinged_for: Option<u64>,
-    /// How often the reader has begun to handle what it has read; and, if it was at it when that ping was sent, how often it
-    /// had then.
-    n_readings: u64,
+    /// If the reader was at it when that ping was sent, how often it had begun then.
     pinged_reading: Option<u64>,
-    ended: Option<Ended>,
 }
 
 /// A cancel that the peer is not told of yet.
@@ -429,7 +434,7 @@ impl Connection {
             state.outgoing = Outgoing::new(&self.limits, 0, 0);
             state.one_way.clear();
             state.held_cancels.clear();
-            state.ended = Some(reason);
+            state.ended = Some(Box::new(reason));
             io.close();
         }
         self.tell(told);

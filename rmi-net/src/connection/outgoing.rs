@@ -42,7 +42,9 @@ pub(super) struct Finished {
     pub(super) is_response: bool,
 }
 
+/// See the module. What each small frame touches comes first.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Outgoing {
     small: BytesMut,
     n_small: usize,
@@ -51,24 +53,24 @@ pub(super) struct Outgoing {
     /// Small frames, and bytes, that were taken out by the last [`fill`](Self::fill) and are not known to be written.
     n_in_hand: usize,
     in_hand: InHand,
-    bulk: VecDeque<Bulk>,
+    /// Small frames and bytes that take up room before they are here.
+    set_aside: (usize, u64),
+    /// How much may wait.
+    most_frames: usize,
+    most_bytes: u64,
     /// What is left of the large requests and of the large answers.
     bulk_left: [u64; 2],
+    /// How many writes' worth of small frames were seen by [`has_grown`](Self::has_grown).
+    n_writes_seen: usize,
+    /// Something waits that could not be written when it was last tried.
+    is_stuck: bool,
+    bulk: VecDeque<Bulk>,
     /// Bodies of large requests for which there was no room.
     held_back: VecDeque<Bulk>,
     credit: u64,
     /// Totals of the messages that are begun.
     begun: u64,
     reassembly: u64,
-    /// How much may wait.
-    most_frames: usize,
-    most_bytes: u64,
-    /// Small frames and bytes that take up room before they are here.
-    set_aside: (usize, u64),
-    /// How many writes' worth of small frames were seen by [`has_grown`](Self::has_grown).
-    n_writes_seen: usize,
-    /// Something waits that could not be written when it was last tried.
-    is_stuck: bool,
 }
 
 /// Bytes that were taken out and are not known to be written.

@@ -46,28 +46,30 @@ const TURN_OF_METHODS: usize = 1 << 10;
 /// More pings than this within the time after which one is due are an attack.
 const MOST_PINGS: u32 = 10;
 
-/// What the reader task owns.
+/// What the reader task owns. What each call touches comes first.
+#[repr(C)]
 struct Reader {
     connection: Arc<Connection>,
+    /// The greatest id of a request that was handled, and the greatest that is accepted.
+    last_request: u64,
+    last_accepted: u64,
+    /// A call or an answer was among what came in this turn.
+    has_calls: bool,
+    reading: Reading,
     /// Messages that come in parts.
     assembly: Assembly,
     /// When the current count of pings began, in milliseconds of the connection's age, and the count.
     pings: (u64, u32),
-    /// The greatest id of a request that was handled, and the greatest that is accepted.
-    last_request: u64,
-    last_accepted: u64,
-    reading: Reading,
-    /// A call or an answer was among what came in this turn.
-    has_calls: bool,
 }
 
 /// What the calls of the peer need of the reader.
 #[derive(Default)]
+#[repr(C)]
 pub(super) struct Reading {
     pub(super) batch: Batch,
+    pub(super) known: Known,
     /// Methods that wait and that are polled here.
     pub(super) inline: Inline,
-    pub(super) known: Known,
 }
 
 /// Why the connection cannot go on.

@@ -48,16 +48,17 @@ const DECODED_HERE: usize = 16 << 10;
 
 /// The calls of the peer that run.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Serving {
     pub(super) host: Arc<Host>,
+    /// What the peer uses over all of its connections.
+    budget: Arc<PeerBudget>,
+    /// Permits that are out, also those of calls that were cancelled and still run.
+    n_running: AtomicUsize,
     caller: Caller,
     /// What most calls have in common: no deadline, no trace context.
     plain: CallContext,
     calls: Mutex<Calls>,
-    /// Permits that are out, also those of calls that were cancelled and still run.
-    n_running: AtomicUsize,
-    /// What the peer uses over all of its connections.
-    budget: Arc<PeerBudget>,
     /// For each serial service: whose turn it is.
     turns: Mutex<HashMap<String, Arc<Semaphore>>>,
 }

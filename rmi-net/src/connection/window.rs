@@ -25,14 +25,15 @@ const BESIDE: u32 = 64;
 
 /// See the module.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Window {
-    announced: u64,
     size: u64,
-    most: u64,
     /// Bytes that the peer may still send.
     credit: u64,
     /// So many more times that credit is given, small calls are taken to come beside.
     beside: u32,
+    announced: u64,
+    most: u64,
     /// Bytes taken in, for which credit is due.
     taken: u64,
     /// Bytes of parts that are coming.

@@ -32,18 +32,19 @@ const MOST_FILLS: usize = 3;
 const KEPT_BUFFER: usize = 64 << 10;
 
 /// The writing half, and what has left the queue but not this process.
+#[repr(C)]
 pub(super) struct Io {
     /// `None` once the connection has ended.
     writer: Option<Box<dyn AsyncWrite + Send + Unpin>>,
     head: BytesMut,
+    is_shut_down: bool,
     tail: VecDeque<Bytes>,
+    /// What was written since others were last told.
+    written: Written,
     /// Large messages whose last part stands in `tail`.
     finished: Vec<Finished>,
     /// One-way calls that were written, to be told when the lock is given back.
     told: Vec<EndedCall>,
-    /// What was written since others were last told.
-    written: Written,
-    is_shut_down: bool,
 }
 
 /// Bytes of small frames, and of parts.
