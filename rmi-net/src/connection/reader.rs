@@ -8,7 +8,6 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
 use rmi_core::exception::Exception;
@@ -50,16 +49,25 @@ const MOST_PINGS: u32 = 10;
 #[repr(C)]
 struct Reader {
     connection: Arc<Connection>,
+    /// Bytes that came in this turn, and whether a call or an answer was among them.
+    n_in_turn: usize,
+    has_calls: bool,
     /// The greatest id of a request that was handled, and the greatest that is accepted.
     last_request: u64,
     last_accepted: u64,
-    /// A call or an answer was among what came in this turn.
-    has_calls: bool,
     reading: Reading,
     /// Messages that come in parts.
     assembly: Assembly,
     /// When the current count of pings began, in milliseconds of the connection's age, and the count.
     pings: (u64, u32),
+}
+
+/// Where it reads from, and what has not been handled of it.
+struct Input {
+    reader: Box<dyn AsyncRead + Send + Unpin>,
+    buffer: BytesMut,
+    /// Bytes that are asked for.
+    want: usize,
 }
 
 /// What the calls of the peer need of the reader.
@@ -99,37 +107,37 @@ impl Drop for EndOnDrop {
 /// The reader task.
 pub(super) async fn run(connection: Arc<Connection>, halves: Halves) {
     let _end = EndOnDrop(Arc::clone(&connection));
-    let Halves { mut reader, mut buffer } = halves;
+    let Halves { reader, buffer } = halves;
+    let mut input = Input { reader, buffer, want: LEAST_READ };
     let mut this = Reader {
-        connection: Arc::clone(&connection),
         assembly: Assembly::new(&connection),
-        pings: (0, 0),
+        connection,
+        n_in_turn: 0,
+        has_calls: false,
         last_request: 0,
         last_accepted: u64::MAX,
         reading: Reading::default(),
-        has_calls: false,
+        pings: (0, 0),
     };
-    let mut want = LEAST_READ;
-    let mut n_in_turn = 0;
-    let mut read_at = None;
     loop {
-        if let Err(fatal) = this.handle(&mut buffer, read_at.take()) {
+        if let Err(fatal) = this.handle(&mut input.buffer) {
+            let (runtime, clock) = (this.connection.runtime.clone(), Arc::clone(&this.connection.clock));
             this.give_up(fatal);
             // The end of the connection ends this task. Closing with unread input would throw the reason away.
-            spawn(&connection.runtime, read_to_end(reader, Arc::clone(&connection.clock)));
+            spawn(&runtime, read_to_end(input.reader, clock));
             return;
         }
         if mutant::is(Mutant::HalfReadFrameLost) {
-            buffer.clear();
+            input.buffer.clear();
         }
-        if n_in_turn >= if this.has_calls { TURN_WITH_CALLS } else { TURN } {
-            (n_in_turn, this.has_calls) = (0, false);
+        if this.n_in_turn >= if this.has_calls { TURN_WITH_CALLS } else { TURN } {
+            (this.n_in_turn, this.has_calls) = (0, false);
             tokio::task::yield_now().await;
         }
         #[cfg(mutants)]
-        connection.await_room_in_the_queue().await;
+        this.connection.await_room_in_the_queue().await;
         let read = loop {
-            let read = poll_fn(|context| this.poll_read(&mut reader, &mut buffer, &mut want, context)).await;
+            let read = poll_fn(|context| this.poll_read(&mut input, context)).await;
             if read.is_some() || tokio::task::coop::has_budget_remaining() {
                 break read;
             }
@@ -139,24 +147,18 @@ pub(super) async fn run(connection: Arc<Connection>, halves: Halves) {
         };
         match read {
             None => {
-                n_in_turn += TURN_OF_METHODS;
+                this.n_in_turn += TURN_OF_METHODS;
                 this.has_calls = true;
-                continue;
+                this.reading.batch.begin(None);
             }
             Some(Ok(0)) => return this.at_end(),
-            Some(Ok(n)) => n_in_turn += n,
-            Some(Err(error)) => return connection.end(Ended::io(error)),
-        }
-        let now = connection.clock.now();
-        read_at = Some(now);
-        let age = connection.age_ms_at(now);
-        // Nobody else writes it.
-        let heard_at = connection.heard_at.load(Ordering::Relaxed);
-        connection.heard_at.store(age, Ordering::Relaxed);
-        if age.saturating_sub(heard_at) >= DEAD_AFTER.as_millis() as u64 {
-            // This process stood still, and its keeper with it. The peer has given up meanwhile what it sent before then,
-            // and is told so by its own clock: none of that may begin to run now.
-            return connection.end(Ended::silent());
+            Some(Ok(n)) => {
+                this.n_in_turn += n;
+                if let Err(ended) = this.heard() {
+                    return this.connection.end(ended);
+                }
+            }
+            Some(Err(error)) => return this.connection.end(Ended::io(error)),
         }
     }
 }
@@ -225,15 +227,10 @@ fn peek_turn(connection: &Connection, flags: u8, first: &[u8]) -> Option<Turn> {
 }
 
 impl Reader {
-    /// Reads what is there: the rest of a part straight to its message, all else to `buffer`, for which `want` bytes are
-    /// asked. `None` if there is nothing, but a method that waits here was woken.
-    fn poll_read(
-        &mut self,
-        reader: &mut (dyn AsyncRead + Send + Unpin),
-        buffer: &mut BytesMut,
-        want: &mut usize,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<std::io::Result<usize>>> {
+    /// Reads what is there: the rest of a part straight to its message, all else to the buffer. `None` if there is nothing,
+    /// but a method that waits here was woken.
+    fn poll_read(&mut self, input: &mut Input, context: &mut Context<'_>) -> Poll<Option<std::io::Result<usize>>> {
+        let Input { reader, buffer, want } = input;
         let read = if let Some(mut target) = self.assembly.target() {
             let read = pin!(reader.read_buf(&mut target)).poll(context);
             if let Poll::Ready(Ok(n)) = read {
@@ -260,10 +257,24 @@ impl Reader {
         }
     }
 
-    /// Handles every whole frame, and notes since when the one behind them has been coming. `read_at`: if something was read
-    /// just now.
-    fn handle(&mut self, buffer: &mut BytesMut, read_at: Option<Instant>) -> Result<(), Fatal> {
-        self.begin(buffer, read_at);
+    /// Something was read just now.
+    ///
+    /// # Errors
+    /// If this process stood still, and its keeper with it. The peer has given up meanwhile what it sent before then, and is
+    /// told so by its own clock: none of that may begin to run now.
+    fn heard(&mut self) -> Result<(), Ended> {
+        let now = self.connection.clock.now();
+        self.reading.batch.begin(Some(now));
+        let age = self.connection.age_ms_at(now);
+        // Nobody else writes it.
+        let heard_at = self.connection.heard_at.load(Ordering::Relaxed);
+        self.connection.heard_at.store(age, Ordering::Relaxed);
+        if age.saturating_sub(heard_at) >= DEAD_AFTER.as_millis() as u64 { Err(Ended::silent()) } else { Ok(()) }
+    }
+
+    /// Handles every whole frame, and notes since when the one behind them has been coming.
+    fn handle(&mut self, buffer: &mut BytesMut) -> Result<(), Fatal> {
+        self.begin(buffer);
         let handled = self.frames(buffer);
         // Also what came before something that ends the connection.
         let settled = self.poll_inline().and(self.settle(Settling::End));
@@ -282,11 +293,10 @@ impl Reader {
     /// Begins with what has come: under one lock, the requests are accepted, room is set aside for their answers, and
     /// what has come of answers is dropped whose calls have ended meanwhile. Where only answers have come, nothing of that
     /// is to be done.
-    fn begin(&mut self, buffer: &[u8], read_at: Option<Instant>) {
+    fn begin(&mut self, buffer: &[u8]) {
         let n_left = self.assembly.n_left().unwrap_or_default();
         let Ahead { last_request, only_answers } = Ahead::of(buffer.get(n_left..).unwrap_or_default());
         let has_methods = !self.reading.inline.is_empty();
-        self.reading.batch.begin(read_at);
         if only_answers && !has_methods && self.assembly.is_empty() {
             return;
         }

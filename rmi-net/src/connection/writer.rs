@@ -328,7 +328,8 @@ impl Connection {
             // Nobody waits for these to be written, so nobody has to be told, and the state not to be locked again: that is
             // a call or an answer that is alone. Who adds something meanwhile finds the lock of `io` taken.
             let is_all = state.outgoing.is_in_hand() && io.tail.is_empty() && !state.is_writer_awake;
-            let is_awaited = self.room.is_heard() || state.row.len() > 0 || !state.one_way.is_empty();
+            let is_awaited =
+                self.room.is_heard() || self.n_in_row.load(Ordering::Relaxed) > 0 || !state.one_way.is_empty();
             if is_all && !is_awaited && state.said_goaway.is_none() && !state.is_finishing {
                 return Write::Small(io, state.outgoing.leave_hand());
             }
