@@ -204,6 +204,20 @@ mod tests {
     }
 
     #[test]
+    fn a_look_says_what_taking_would_and_takes_nothing() {
+        let budget = PeerBudget::new();
+        for (n_most, memory) in [(1, 1), (0, 1), (2, 30), (2, 31), (1, 0), (3, 20)] {
+            let look = budget.look(n_most, memory, 30);
+            assert_eq!(look, budget.take(n_most, memory, 30), "{n_most}, {memory}");
+        }
+        // Who has begun takes what others may have taken meanwhile.
+        budget.take_begun(100);
+        assert!(budget.look(usize::MAX, 1, 30).unwrap_err().contains("more"));
+        budget.give_back(100);
+        budget.look(4, 0, 30).unwrap();
+    }
+
+    #[test]
     fn the_connections_of_one_peer_share_a_budget_and_it_ends_with_them() {
         let budgets = PeerBudgets::default();
         let (one, same, other) = (budgets.of(InstanceId(1)), budgets.of(InstanceId(1)), budgets.of(InstanceId(2)));

@@ -189,3 +189,56 @@ impl Batch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How long each of several methods took in one batch, as far as it was told, where each took so many microseconds.
+    fn told(batch: &mut Batch, micros: &[u64]) -> Vec<Option<u64>> {
+        let start = Instant::now();
+        let mut now = start;
+        batch.begin(Some(start));
+        let mut end = |micros: &u64| {
+            now += Duration::from_micros(*micros);
+            let told = batch.took_sometimes(|| now);
+            told.map(|took| took.as_micros() as u64)
+        };
+        micros.iter().map(&mut end).collect()
+    }
+
+    #[test]
+    fn one_of_several_quick_methods_is_timed_with_those_before_it() {
+        let mut batch = Batch::default();
+        assert_eq!(told(&mut batch, &[1, 2, 3, 4, 5]), [None, None, None, Some(10), None]);
+        assert_eq!(batch.spent, Duration::from_micros(10));
+        // Also of those that come alone.
+        assert_eq!(
+            [told(&mut batch, &[1]), told(&mut batch, &[1]), told(&mut batch, &[7])].concat(),
+            [None, None, Some(7)]
+        );
+    }
+
+    #[test]
+    fn one_that_is_slow_among_others_counts_and_is_found_the_next_time() {
+        let mut batch = Batch::default();
+        let slow = pace::SLOW.as_micros() as u64 + 1;
+        assert_eq!(
+            told(&mut batch, &[1, slow, 1, 1, 1, 1, slow, 1]),
+            [
+                None,
+                None,
+                None,
+                // Nobody is blamed for what another may have done.
+                None,
+                Some(1),
+                Some(1),
+                Some(slow),
+                Some(1)
+            ]
+        );
+        assert_eq!(batch.spent, Duration::from_micros(2 * slow + 6));
+        let rest = told(&mut batch, &[1; WATCHED as usize]);
+        assert_eq!(rest.iter().filter(|told| told.is_some()).count(), WATCHED as usize - 4 + 1);
+    }
+}

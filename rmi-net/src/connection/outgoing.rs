@@ -426,6 +426,10 @@ mod tests {
 
     const KIB: usize = 1 << 10;
 
+    fn ping(out: &mut Outgoing) {
+        out.push(frame_type::PING, 0, 1, |_| {});
+    }
+
     fn parts(tail: &VecDeque<Bytes>) -> Vec<FrameHeader> {
         let bytes: Vec<u8> = tail.iter().flatten().copied().collect();
         let mut at = 0;
@@ -510,7 +514,6 @@ mod tests {
     fn there_is_room_until_as_much_waits_or_is_being_written_as_may() {
         let limits = Limits::default().with_queue_frames(3).with_queue_bytes(256 * KIB);
         let mut out = Outgoing::new(&limits, u64::MAX, u64::MAX);
-        let ping = |out: &mut Outgoing| out.push(frame_type::PING, 0, 1, |_| {});
         // In frames: two that are being written, and one that waits.
         ping(&mut out);
         ping(&mut out);
@@ -604,5 +607,26 @@ mod tests {
         assert!(out.take_back(second));
         let (head, ..) = fill(&mut out);
         assert_eq!(head[4], frame_type::PAD);
+    }
+
+    #[test]
+    fn what_counts_as_written_counts_as_waiting_again_if_it_was_not() {
+        let mut out = new(u64::MAX, u64::MAX);
+        ping(&mut out);
+        assert!(!out.is_in_hand(), "something waits");
+        ping(&mut out);
+        fill(&mut out);
+        assert!(out.is_in_hand());
+        assert_eq!((out.n_frames(), out.n_bytes()), (2, 2 * HEADER_LEN as u64));
+        assert_eq!(out.leave_hand(), 2);
+        assert_eq!((out.n_frames(), out.n_bytes()), (0, 0));
+        out.take_in_hand(2, 10);
+        assert_eq!((out.n_frames(), out.n_bytes()), (2, 10));
+        out.written(10, 0);
+        assert_eq!((out.n_frames(), out.n_bytes()), (0, 0));
+        // Parts are told of when they are written.
+        out.push_message(frame_type::REQUEST, 0, 2, message(100 * KIB), &[]);
+        fill(&mut out);
+        assert!(out.is_empty() && !out.is_in_hand());
     }
 }

@@ -552,3 +552,34 @@ impl Reader {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rmi_core::frame::put_frame;
+
+    use super::*;
+
+    #[test]
+    fn what_is_ahead_is_what_the_whole_frames_are() {
+        use frame_type::{CANCEL, PART, PING, REQUEST, RESPONSE};
+        let ahead = |frames: &[(u8, u8, u64)]| {
+            let mut bytes = BytesMut::new();
+            for (frame_type, flags, id) in frames {
+                put_frame(&mut bytes, *frame_type, *flags, *id, |out| out.extend_from_slice(b"payload"));
+            }
+            let whole = Ahead::of(&bytes);
+            // One that has not come yet, as a whole or in part, is not looked at.
+            bytes.extend_from_slice(&[30, 0, 0, 0, REQUEST, 0, 99]);
+            let Ahead { last_request, only_answers } = Ahead::of(&bytes);
+            assert_eq!((last_request, only_answers), (whole.last_request, whole.only_answers));
+            (last_request, only_answers)
+        };
+        assert_eq!(ahead(&[]), (0, true));
+        assert_eq!(ahead(&[(RESPONSE, frame_flag::EXCEPTION, 3), (RESPONSE, 0, 2)]), (0, true));
+        assert_eq!(ahead(&[(RESPONSE, 0, 3), (REQUEST, 0, 7), (REQUEST, 0, 5)]), (7, false));
+        for other in [PING, PART, CANCEL] {
+            assert_eq!(ahead(&[(RESPONSE, 0, 3), (other, 0, 2)]), (0, false));
+        }
+        assert_eq!(ahead(&[(RESPONSE, frame_flag::MORE, 3)]), (0, false));
+    }
+}

@@ -62,6 +62,24 @@ fn connections_share_the_budgets_of_their_node() {
     });
 }
 
+/// One that has begun takes its permit in any case; it counts from then on, and what it has taken is given back.
+#[test]
+fn who_has_begun_takes_what_another_may_have_taken() {
+    model(|| {
+        let limits = Limits::default().with_running_calls(1);
+        let host = host(&limits);
+        let (one, _) = end_of(InstanceId(1), true, limits.clone(), &host, 0);
+        let (other, _) = end_of(InstanceId(2), true, limits, &host, 0);
+        let begun = thread::spawn(move || one.permit_begun(1, 10));
+        let second = other.permit(1, 10);
+        let begun = begun.join().unwrap();
+        assert_eq!(begun.connection.serving.n_running(), 1);
+        assert!(other.permit(2, 10).is_err(), "the node is full");
+        drop((begun, second));
+        drop(host.admit(usize::MAX).expect("the budget of the node is whole"));
+    });
+}
+
 #[test]
 fn the_memory_of_a_peer_is_bounded_and_given_back() {
     model(|| {

@@ -59,6 +59,31 @@ fn no_frame_is_left_behind_by_those_who_do_not_wait_for_the_writer() {
     });
 }
 
+/// What counted as written when it was taken out waits again, and the writer task goes on with it.
+#[test]
+fn a_call_that_is_alone_and_goes_out_in_part_is_written_to_its_end() {
+    model(|| {
+        let (connection, wire, mut writer) = connection(Limits::default(), 5);
+        let ticket = call(&connection, request());
+        let (_, _, n_left) = connection.load();
+        assert!(n_left > 0 && wire.ids(frame_type::REQUEST).is_empty());
+        let pinging = {
+            let connection = Arc::clone(&connection);
+            thread::spawn(move || {
+                lock(&connection.state).outgoing.push(frame_type::PING, 0, 1, |_| {});
+                connection.flush(true);
+            })
+        };
+        wire.make_room(usize::MAX);
+        writer.run();
+        pinging.join().unwrap();
+        writer.run();
+        assert_eq!((wire.ids(frame_type::REQUEST), wire.ids(frame_type::PING)), (vec![1], vec![1]));
+        assert_eq!(connection.load(), (1, 0, 0));
+        drop(ticket);
+    });
+}
+
 #[test]
 fn parts_go_on_when_credit_comes() {
     model(|| {
