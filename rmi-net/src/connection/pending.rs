@@ -76,7 +76,8 @@ pub(super) struct Pending {
     earliest: Option<Instant>,
 }
 
-const FEWEST_PLACES: usize = 8;
+/// Enough for one call at a time: a connection on which there are no more keeps using the same memory.
+const FEWEST_PLACES: usize = 2;
 /// An empty table that is larger than this is given back.
 const KEPT_PLACES: usize = 64;
 
