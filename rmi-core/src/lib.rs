@@ -15,6 +15,8 @@ pub mod descriptor;
 pub mod draft;
 pub mod exception;
 pub mod frame;
+#[doc(hidden)]
+pub mod head;
 pub mod hello;
 pub mod invocation;
 #[doc(hidden)]

@@ -293,41 +293,31 @@ pub struct IncomingRequest<'a> {
     pub n_values: usize,
 }
 
-impl<'a> IncomingRequest<'a> {
-    /// Reads a body. Surplus elements are skipped, missing ones have their defaults.
-    ///
-    /// # Errors
-    /// If the body is no such array, or does not pass the scanner. The name of the method has still to be looked at.
-    pub fn decode(body: &'a [u8]) -> Result<Self, ScanError> {
-        let mut scanner = Scanner::new(body);
-        let n_elements = scanner.array()?;
-        let mut request = Self {
-            method_bytes: &[],
-            args: Positional::NONE,
-            kwargs: None,
-            remaining: None,
-            flags: 0,
-            trace_parent: None,
-            n_values: 0,
-        };
-        if n_elements == 0 {
-            return Err(ScanError::Expected("the name of a method"));
-        }
-        request.method_bytes = scanner.str_bytes()?;
-        // Nil stands for the default of each element behind the name.
-        if n_elements > 1 && !scanner.nil() {
-            request.args = Positional::pass(&mut scanner)?;
-        }
+/// What may stand behind the arguments of a request.
+struct Options<'a> {
+    kwargs: Option<&'a [u8]>,
+    remaining: Option<Duration>,
+    flags: u64,
+    trace_parent: Option<&'a str>,
+}
+
+impl<'a> Options<'a> {
+    const NONE: Self = Self { kwargs: None, remaining: None, flags: 0, trace_parent: None };
+
+    /// Reads what is behind the first two of so many elements. Apart, for most calls have none.
+    #[inline(never)]
+    fn read(scanner: &mut Scanner<'a>, n_elements: usize) -> Result<Self, ScanError> {
+        let mut options = Self::NONE;
         if n_elements > 2 && !scanner.nil() {
             let kwargs = scanner.value()?;
             Scanner::new(kwargs).map()?;
-            request.kwargs = Some(kwargs);
+            options.kwargs = Some(kwargs);
         }
         if n_elements > 3 && !scanner.nil() {
-            request.remaining = Some(Duration::from_millis(scanner.uint()?).min(MAX_TIMEOUT));
+            options.remaining = Some(Duration::from_millis(scanner.uint()?).min(MAX_TIMEOUT));
         }
         if n_elements > 4 && !scanner.nil() {
-            request.flags = scanner.uint()?;
+            options.flags = scanner.uint()?;
         }
         if n_elements > 5 && !scanner.nil() {
             let encoded = scanner.value()?;
@@ -339,17 +329,48 @@ impl<'a> IncomingRequest<'a> {
                 // Keys and values of any type: what is unknown is skipped.
                 let (key, value) = (extensions.value()?, extensions.value()?);
                 if Scanner::new(key).str() == Ok(extensions::TRACE_PARENT) {
-                    request.trace_parent = Scanner::new(value).str().ok();
+                    options.trace_parent = Scanner::new(value).str().ok();
                 }
             }
-            scanner = scanner.left();
+            *scanner = scanner.clone().left();
         }
         for _ in 6..n_elements {
             scanner.value()?;
         }
+        Ok(options)
+    }
+}
+
+impl<'a> IncomingRequest<'a> {
+    /// Reads a body. Surplus elements are skipped, missing ones have their defaults.
+    ///
+    /// # Errors
+    /// If the body is no such array, or does not pass the scanner. The name of the method has still to be looked at.
+    pub fn decode(body: &'a [u8]) -> Result<Self, ScanError> {
+        let mut scanner = Scanner::new(body);
+        let n_elements = scanner.array()?;
+        if n_elements == 0 {
+            return Err(ScanError::Expected("the name of a method"));
+        }
+        let method_bytes = scanner.str_bytes()?;
+        // Nil stands for the default of each element behind the name.
+        let has_args = n_elements > 1 && !scanner.nil();
+        let args = if has_args { Positional::pass(&mut scanner)? } else { Positional::NONE };
+        Self::ending(scanner, n_elements, method_bytes, args)
+    }
+
+    /// Reads what is behind the arguments, to the end.
+    #[inline]
+    pub(crate) fn ending(
+        mut scanner: Scanner<'a>,
+        n_elements: usize,
+        method_bytes: &'a [u8],
+        args: Positional<'a>,
+    ) -> Result<Self, ScanError> {
+        let options = if n_elements > 2 { Options::read(&mut scanner, n_elements)? } else { Options::NONE };
         scanner.finish()?;
-        request.n_values = scanner.n_values();
-        Ok(request)
+        let Options { kwargs, remaining, flags, trace_parent } = options;
+        Ok(Self { method_bytes, args, kwargs, remaining, flags, trace_parent, n_values: scanner.n_values() })
     }
 
     /// `"Service.method"`, or a bare method name.

@@ -26,6 +26,12 @@ impl<'a> Positional<'a> {
         Ok(args)
     }
 
+    /// Passes so many arguments, which are next: the header of their array is behind.
+    #[inline]
+    pub(crate) fn pass_items(scanner: &mut Scanner<'a>, n: usize) -> Result<Self, ScanError> {
+        Ok(Self { n, values: scanner.items(n)? })
+    }
+
     /// Passes the array that is next.
     pub(crate) fn pass(scanner: &mut Scanner<'a>) -> Result<Self, ScanError> {
         let mut array = Scanner::new(scanner.value()?);

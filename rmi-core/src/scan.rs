@@ -89,6 +89,11 @@ impl<'a> Scanner<'a> {
         Self { bytes, at: 0, values: 0, depth: 0 }
     }
 
+    /// Starts behind the header of an array that stands in another one. So many values are behind.
+    pub(crate) fn behind(bytes: &'a [u8], at: usize, values: usize) -> Self {
+        Self { bytes, at, values, depth: 1 }
+    }
+
     /// How many bytes are behind.
     pub fn position(&self) -> usize {
         self.at
@@ -139,14 +144,30 @@ impl<'a> Scanner<'a> {
     }
 
     fn pass_value(&mut self) -> Result<(), ScanError> {
-        if let Some(values) = self.pass()? {
-            // What is flat is passed here.
-            let n = self.pass_simple(values)?;
-            if n < values || self.depth >= MAX_DEPTH {
-                self.pass_nested(values - n)?;
-            }
+        match self.pass()? {
+            Some(values) => self.pass_inside(values),
+            None => Ok(()),
+        }
+    }
+
+    /// Passes the values of an array or a map whose header is behind, and with it the check that there can be so many.
+    #[inline(always)]
+    fn pass_inside(&mut self, values: usize) -> Result<(), ScanError> {
+        // What is flat is passed here.
+        let n = self.pass_simple(values)?;
+        if n < values || self.depth >= MAX_DEPTH {
+            self.pass_nested(values - n)?;
         }
         Ok(())
+    }
+
+    /// Passes so many items of an array whose header is behind, and returns their bytes.
+    #[inline]
+    pub(crate) fn items(&mut self, n: usize) -> Result<&'a [u8], ScanError> {
+        let start = self.at;
+        self.inside(n)?;
+        self.pass_inside(n)?;
+        self.bytes.get(start..self.at).ok_or(ScanError::Truncated)
     }
 
     /// Passes one marker with its own bytes; gives back how many values are inside of it, if it is an array or a map.

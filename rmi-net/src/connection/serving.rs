@@ -276,14 +276,7 @@ impl Connection {
         opened: Option<Opened>,
         reading: &mut Reading,
     ) -> Result<(), ScanError> {
-        let read = IncomingRequest::decode(message.body()).and_then(|incoming| {
-            let position = reading.known.position(&incoming);
-            if position.is_none() {
-                incoming.method()?;
-            }
-            Ok((incoming, position))
-        });
-        let (incoming, position) = match read {
+        let (incoming, position) = match reading.known.read(message.body()) {
             Ok(read) => read,
             Err(error) => {
                 let rejection = Rejection::new(Kind::BadArguments, format!("the request cannot be read: {error}"));
