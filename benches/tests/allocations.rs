@@ -1,4 +1,4 @@
-//! What a call costs in allocations: none where it is made, at most one where it runs.
+//! What a call costs in allocations: none, neither where it is made nor where it runs.
 
 use std::sync::mpsc;
 
@@ -63,12 +63,12 @@ fn allocations(in_flight: usize) -> [AllocationInfo; 2] {
 }
 
 #[test]
-fn a_call_allocates_nothing_where_it_is_made_and_at_most_once_where_it_runs() {
+fn a_call_allocates_nothing_where_it_is_made_and_nothing_where_it_runs() {
     for in_flight in [1, 64] {
         let [caller, callee] = allocations(in_flight);
         println!("{in_flight} in flight: {} at the caller, {} at the callee", caller.count_total, callee.count_total);
         assert!(caller.count_total <= N_CALLS / 100, "the caller allocated {caller:?}");
         // It was measured over both rounds of calls.
-        assert!(callee.count_total <= 2 * N_CALLS + N_CALLS / 100, "the callee allocated {callee:?}");
+        assert!(callee.count_total <= 2 * N_CALLS / 100, "the callee allocated {callee:?}");
     }
 }

@@ -33,6 +33,7 @@ pub mod reply;
 pub mod run;
 pub mod scan;
 pub mod scope;
+mod seat;
 pub mod service;
 pub mod suggest;
 pub mod transport;

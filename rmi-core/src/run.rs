@@ -14,7 +14,7 @@ use crate::kind::Kind;
 use crate::message::Response;
 use crate::rejection::Rejection;
 use crate::scope::Scope;
-use crate::service::{AnyService, Call, Dispatch};
+use crate::service::{AnyService, Call, Dispatch, MethodFuture};
 
 /// The response of a method that panicked.
 fn panicked() -> Response {
@@ -51,32 +51,40 @@ pub fn begin(service: &dyn AnyService, call: &Call<'_>, polls: bool) -> Result<B
     let scope = call.context().scope();
     // Outside of the guard: a future that has panicked must not be dropped while its panic unwinds.
     let mut future = None;
+    let mut begun = None;
     let mut is_decoded = call.is_direct();
-    let begun = catch_unwind(AssertUnwindSafe(|| {
+    let went_well = catch_unwind(AssertUnwindSafe(|| {
         scope.enter(|| {
             let dispatched = service.dispatch(call)?;
             is_decoded = true;
-            let task = match dispatched {
-                Dispatch::Done(response) => return Ok(Some(Begun::Done(response))),
-                Dispatch::Closure(method) => return Ok(Some(Begun::Closure(PlainMethod(method)))),
-                Dispatch::Task(task) => future.insert(task),
-            };
-            if polls && let Poll::Ready(response) = task.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-                drop(future.take());
-                return Ok(Some(Begun::Done(response)));
+            match dispatched {
+                Dispatch::Done(response) => begun = Some(Begun::Done(response)),
+                Dispatch::Closure(method) => begun = Some(Begun::Closure(PlainMethod(method))),
+                Dispatch::Task(task) => {
+                    let task = future.insert(task);
+                    if polls && let Poll::Ready(response) = task.poll(&mut Context::from_waker(Waker::noop())) {
+                        begun = Some(Begun::Done(response));
+                    }
+                }
             }
-            Ok(None)
+            Ok(())
         })
     }));
-    match begun {
-        Ok(Ok(Some(begun))) => Ok(begun),
-        Ok(Ok(None)) => Ok(Begun::Task(MethodTask { scope: scope.clone(), future })),
-        Ok(Err(rejection)) => Err(rejection),
+    match went_well {
+        Ok(Ok(())) => {}
+        Ok(Err(rejection)) => return Err(rejection),
         Err(_) if is_decoded => {
             drop(MethodTask { scope: scope.clone(), future });
-            Ok(Begun::Done(panicked()))
+            return Ok(Begun::Done(panicked()));
         }
-        Err(_) => Err(Rejection::new(Kind::BadArguments, "decoding the arguments panicked")),
+        Err(_) => return Err(Rejection::new(Kind::BadArguments, "decoding the arguments panicked")),
+    }
+    match begun {
+        Some(begun) => {
+            future.map(MethodFuture::keep);
+            Ok(begun)
+        }
+        None => Ok(Begun::Task(MethodTask { scope: scope.clone(), future })),
     }
 }
 
@@ -89,14 +97,16 @@ pub fn plain(scope: &Scope, method: PlainMethod) -> Response {
 pub struct MethodTask {
     scope: Scope,
     /// `None` once it has ended, so that its own drop cannot panic outside of the guard.
-    future: Option<Pin<Box<dyn Future<Output = Response> + Send>>>,
+    future: Option<MethodFuture>,
 }
 
 impl MethodTask {
     /// Drops the future inside of the guard. Whether that went well.
     fn end(&mut self) -> bool {
-        let future = self.future.take();
-        catch_unwind(AssertUnwindSafe(|| self.scope.enter(|| drop(future)))).is_ok()
+        let Some(mut future) = self.future.take() else { return true };
+        let is_well = catch_unwind(AssertUnwindSafe(|| self.scope.enter(|| future.clear()))).is_ok();
+        future.keep();
+        is_well
     }
 }
 
@@ -106,7 +116,7 @@ impl Future for MethodTask {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Response> {
         let this = &mut *self;
         let Some(future) = &mut this.future else { return Poll::Pending };
-        let polled = catch_unwind(AssertUnwindSafe(|| this.scope.enter(|| future.as_mut().poll(context))));
+        let polled = catch_unwind(AssertUnwindSafe(|| this.scope.enter(|| future.poll(context))));
         let response = match polled {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(response)) => response,

@@ -187,6 +187,7 @@ impl Scope {
     }
 
     /// Runs `f` in this scope.
+    #[inline]
     pub fn enter<R>(&self, f: impl FnOnce() -> R) -> R {
         let has_rare = self.rare.is_some();
         let _restore = Entered {
@@ -219,6 +220,7 @@ struct Entered {
 }
 
 impl Drop for Entered {
+    #[inline]
     fn drop(&mut self) {
         CURRENT.set(self.outer);
         if let Some(rare) = self.outer_rare.take() {

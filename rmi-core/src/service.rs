@@ -6,7 +6,6 @@
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -20,6 +19,7 @@ use crate::payload;
 use crate::positional::Positional;
 use crate::rejection::Rejection;
 use crate::reply::Reply;
+pub use crate::seat::MethodFuture;
 
 /// An object whose methods can be called by other nodes. Implemented by `#[rmi_node]`, not by hand.
 ///
@@ -45,7 +45,7 @@ pub trait Service<M>: Send + Sync + 'static {
 /// What is to be run for a call. Its result is the response.
 pub enum Dispatch {
     /// An `async` method.
-    Task(Pin<Box<dyn Future<Output = Response> + Send>>),
+    Task(MethodFuture),
     /// A plain method.
     Closure(Box<dyn FnOnce() -> Response + Send>),
     /// A `direct` method, already run.
@@ -55,7 +55,7 @@ pub enum Dispatch {
 impl Dispatch {
     /// An `async` method.
     pub fn task(future: impl Future<Output = Response> + Send + 'static) -> Self {
-        Self::Task(Box::pin(future))
+        Self::Task(MethodFuture::new(future))
     }
 
     /// A plain method.
