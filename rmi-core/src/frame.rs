@@ -170,6 +170,14 @@ pub fn put_frame(out: &mut BytesMut, frame_type: u8, flags: u8, id: u64, payload
     }
 }
 
+/// Writes a frame whose payload is there already.
+#[inline]
+pub fn put_whole_frame(out: &mut BytesMut, frame_type: u8, flags: u8, id: u64, payload: &[u8]) {
+    out.reserve(HEADER_LEN + payload.len());
+    out.put_slice(&FrameHeader { payload_len: payload.len(), frame_type, flags, id }.encode());
+    out.put_slice(payload);
+}
+
 /// Why a peer takes no new calls, or closes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use rmi_core::frame::{frame_type, put_frame};
+use rmi_core::frame::{frame_type, put_frame, put_whole_frame};
 use rmi_core::message::Response;
 
 use super::State;
@@ -134,7 +134,13 @@ impl Batch {
     /// Adds an answer. There is room for it.
     pub(super) fn answer(&mut self, id: u64, response: &Response) {
         self.n_answers += 1;
-        put_frame(&mut self.answers, frame_type::RESPONSE, flags_of(response), id, |out| response.encode(out));
+        match response {
+            // Most answers: what is to be written stands there as it is.
+            Response::Value(value) if value.attachments().is_empty() => {
+                put_whole_frame(&mut self.answers, frame_type::RESPONSE, 0, id, value.body());
+            }
+            _ => put_frame(&mut self.answers, frame_type::RESPONSE, flags_of(response), id, |out| response.encode(out)),
+        }
     }
 
     /// Whether what was gathered for the peer is worth a write.

@@ -68,6 +68,7 @@ pub(super) fn begin(
 
 impl Asked<'_> {
     /// Answers a call that has ended where it was read. It has no permit yet.
+    #[inline]
     pub(super) fn answer_here(
         self,
         connection: &Arc<Connection>,
@@ -96,27 +97,26 @@ impl Asked<'_> {
     }
 
     /// Adds the answer to those that leave together, if one is wanted. Gives back what has no room there.
+    #[inline]
     fn gather_answer(
         &self,
         connection: &Connection,
-        response: Response,
+        mut response: Response,
         batch: &mut Batch,
         now: impl FnOnce() -> Instant,
     ) -> Option<Response> {
         if self.one_way {
             return None;
         }
-        let deadline = self.context.scope().deadline().filter(|_| !self.no_cancel);
-        let response = match deadline {
-            Some(deadline) if deadline <= now() => {
-                Response::exception(Exception::new(Kind::Timeout, "the deadline passed while the method ran"))
-            }
-            _ => response,
-        };
-        let response = match response {
-            Response::Value(_) => response,
-            exception => exception.placed(connection.serving.host.node(), &self.method.full_name),
-        };
+        if let Some(deadline) = self.context.scope().deadline()
+            && !self.no_cancel
+            && deadline <= now()
+        {
+            response = Response::exception(Exception::new(Kind::Timeout, "the deadline passed while the method ran"));
+        }
+        if matches!(response, Response::Exception(_)) {
+            response = response.placed(connection.serving.host.node(), &self.method.full_name);
+        }
         let len = response.len_at_most();
         if !response.attachments().is_empty() || !batch.has_room(len) || len as u64 > connection.message_limit() {
             // Encoding and writing are no method's time.
