@@ -52,12 +52,24 @@ pub fn bind<'a>(
     args: Positional<'a>,
     kwargs: Option<&'a [u8]>,
 ) -> Result<Bound<'a>, BindError> {
-    let values = match kwargs {
-        // Most calls.
-        None if method.fits_by_position(args.len()) => Values::InOrder(args),
-        _ => Values::Slots(fill(method, args, kwargs)?.into_iter()),
-    };
-    Ok(Bound { method, values, n_taken: 0 })
+    match bind_in_order(method, args, kwargs) {
+        Some(bound) => Ok(bound),
+        None => {
+            let values = Values::Slots(fill(method, args, kwargs)?.into_iter());
+            Ok(Bound { method, values, n_taken: 0 })
+        }
+    }
+}
+
+/// The same for a call that fits as it is, as most do.
+#[inline]
+pub(crate) fn bind_in_order<'a>(
+    method: &'static MethodDescriptor,
+    args: Positional<'a>,
+    kwargs: Option<&'a [u8]>,
+) -> Option<Bound<'a>> {
+    let fits = kwargs.is_none() && method.fits_by_position(args.len());
+    fits.then_some(Bound { method, values: Values::InOrder(args), n_taken: 0 })
 }
 
 /// The bytes of each parameter, in the order of declaration: what [`bind`] gives.
@@ -81,6 +93,7 @@ impl<'a> Bound<'a> {
     /// The bytes of the next parameter, in the order of declaration; `None` leaves it to its default.
     ///
     /// Behind the last parameter it is `None` as well.
+    #[inline]
     pub fn take(&mut self) -> Option<&'a [u8]> {
         self.n_taken += 1;
         match &mut self.values {

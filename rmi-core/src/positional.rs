@@ -1,6 +1,6 @@
 //! The positional arguments of a call that came: counted, and read one after the other.
 
-use crate::scan::{ScanError, Scanner};
+use crate::scan::{self, ScanError, Scanner};
 
 /// Positional arguments that have passed the [`Scanner`]: how many are left, and their bytes, one behind the other.
 ///
@@ -50,19 +50,21 @@ impl<'a> Positional<'a> {
     }
 
     /// The bytes of the next one.
+    #[inline]
     pub fn take(&mut self) -> Option<&'a [u8]> {
-        let value = match self.n {
+        let len = match self.n {
             0 => return None,
-            1 => self.values,
+            1 => self.values.len(),
             // All of them have passed the scanner, so none is refused here.
             _ => {
-                let value = Scanner::new(self.values).value();
-                debug_assert!(value.is_ok(), "arguments that have not passed the scanner");
-                value.ok()?
+                let len = scan::passed_len(self.values);
+                debug_assert!(len.is_some(), "arguments that have not passed the scanner");
+                len?
             }
         };
+        let (value, behind) = self.values.split_at_checked(len)?;
         self.n -= 1;
-        self.values = self.values.get(value.len()..)?;
+        self.values = behind;
         Some(value)
     }
 }

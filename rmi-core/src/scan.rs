@@ -74,6 +74,15 @@ const SIMPLE_LEN: [u8; 256] = {
     lens
 };
 
+/// How many bytes the first of these values has. They have passed the scanner.
+#[inline]
+pub(crate) fn passed_len(values: &[u8]) -> Option<usize> {
+    match usize::from(SIMPLE_LEN[usize::from(*values.first()?)]) {
+        0 => Scanner::new(values).value().ok().map(<[u8]>::len),
+        len => Some(len),
+    }
+}
+
 /// Walks over a document, value by value. Cheap to clone: a clone looks ahead.
 #[derive(Debug, Clone)]
 pub struct Scanner<'a> {
@@ -512,6 +521,7 @@ mod tests {
         ];
         for document in documents {
             assert_eq!(scan(document), Ok(()), "{document:x?}");
+            assert_eq!(passed_len(&[document, &[0xff][..]].concat()), Some(document.len()), "{document:x?}");
             for end in 0..document.len() {
                 assert!(scan(&document[..end]).is_err(), "{:x?}", &document[..end]);
             }

@@ -116,7 +116,10 @@ impl<'a> Call<'a> {
     /// # Errors
     /// [`BindError`](bind::BindError) as a rejection, in Python's words.
     pub fn bind(&self) -> Result<Slots<'a>, Rejection> {
-        let bound = bind::bind(self.method, self.args, self.kwargs)?;
+        let bound = match bind::bind_in_order(self.method, self.args, self.kwargs) {
+            Some(bound) => bound,
+            None => bind::bind(self.method, self.args, self.kwargs)?,
+        };
         Ok(Slots { bound, attachments: self.attachments })
     }
 }
