@@ -192,9 +192,15 @@ impl Scope {
         let has_rare = self.rare.is_some();
         let _restore = Entered {
             outer: CURRENT.replace(Some(Current { deadline: self.deadline, has_rare })),
-            outer_rare: has_rare.then(|| RARE.replace(self.rare.clone())),
+            outer_rare: if has_rare { Some(self.enter_rare()) } else { None },
         };
         f()
+    }
+
+    /// Apart, so that entering and leaving a scope without it is a few moves.
+    #[inline(never)]
+    fn enter_rare(&self) -> Option<Arc<Rare>> {
+        RARE.replace(self.rare.clone())
     }
 }
 
@@ -224,9 +230,14 @@ impl Drop for Entered {
     fn drop(&mut self) {
         CURRENT.set(self.outer);
         if let Some(rare) = self.outer_rare.take() {
-            RARE.replace(rare);
+            put_back_rare(rare);
         }
     }
+}
+
+#[inline(never)]
+fn put_back_rare(rare: Option<Arc<Rare>>) {
+    RARE.replace(rare);
 }
 
 /// A future that runs in the scope of a call. See [`inherit`].
