@@ -4,7 +4,7 @@
 //! instead are boxes in which nothing is left. There is one for each size: methods of the same size take turns.
 
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -19,7 +19,7 @@ type Seat = Pin<Box<dyn Taken>>;
 
 thread_local! {
     /// Boxes in which nothing is left, each at the place of its size.
-    static KEPT: RefCell<[Option<Seat>; N_KEPT]> = const { RefCell::new([const { None }; N_KEPT]) };
+    static KEPT: [Cell<Option<Seat>>; N_KEPT] = const { [const { Cell::new(None) }; N_KEPT] };
 }
 
 /// The future of a method, or what is left of it.
@@ -58,7 +58,7 @@ impl MethodFuture {
         let size = size_of_val(&*self.0);
         if size <= MOST_BYTES {
             // A thread that is ending keeps none.
-            let _ = KEPT.try_with(|kept| kept.borrow_mut()[place(size)].replace(self.0));
+            let _ = KEPT.try_with(|kept| kept[place(size)].set(Some(self.0)));
         }
     }
 }
@@ -67,7 +67,7 @@ fn take(size: usize) -> Option<Seat> {
     if size > MOST_BYTES {
         return None;
     }
-    KEPT.try_with(|kept| kept.borrow_mut()[place(size)].take()).ok().flatten()
+    KEPT.try_with(|kept| kept[place(size)].take()).ok().flatten()
 }
 
 fn place(size: usize) -> usize {
@@ -129,7 +129,13 @@ mod tests {
     }
 
     fn n_kept() -> usize {
-        KEPT.with_borrow(|kept| kept.iter().flatten().count())
+        let is_kept = |place: &Cell<Option<Seat>>| {
+            let seat = place.take();
+            let is_kept = seat.is_some();
+            place.set(seat);
+            is_kept
+        };
+        KEPT.with(|kept| kept.iter().filter(|place| is_kept(place)).count())
     }
 
     /// Methods of one type, with room for so many bytes.
