@@ -304,3 +304,21 @@ pub fn split_opening(payload: &[u8]) -> Result<(u64, &[u8]), FrameError> {
     }
     Ok((total, first))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_whose_payload_is_there_is_written_as_one_whose_payload_is_yet_to_be_written() {
+        let (mut whole, mut other) = (BytesMut::new(), BytesMut::new());
+        for len in [0, 1, 30, 255, 256, MAX_PAYLOAD] {
+            let payload = vec![7; len];
+            put_whole_frame(&mut whole, frame_type::RESPONSE, frame_flag::EXCEPTION, len as u64, &payload);
+            put_frame(&mut other, frame_type::RESPONSE, frame_flag::EXCEPTION, len as u64, |out| {
+                out.put_slice(&payload)
+            });
+            assert_eq!(whole, other);
+        }
+    }
+}

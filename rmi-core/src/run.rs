@@ -81,7 +81,9 @@ pub fn begin(service: &dyn AnyService, call: &Call<'_>, polls: bool) -> Result<B
     }
     match begun {
         Some(begun) => {
-            future.map(MethodFuture::keep);
+            if let Some(future) = future {
+                future.keep();
+            }
             Ok(begun)
         }
         None => Ok(Begun::Task(MethodTask { scope: scope.clone(), future })),
