@@ -77,6 +77,23 @@ impl Asked<'_> {
         batch: &mut Batch,
         now: impl FnOnce() -> Instant,
     ) {
+        // Most calls: there is nothing to tell, and nothing to look at.
+        let is_plain = matches!(response, Response::Value(_)) && self.context.scope().deadline().is_none();
+        if is_plain && !self.one_way && can_be_gathered(connection, &response, batch) {
+            return batch.answer(self.id, &response);
+        }
+        self.answer_other(connection, memory, response, batch, now);
+    }
+
+    #[inline(never)]
+    fn answer_other(
+        self,
+        connection: &Arc<Connection>,
+        memory: usize,
+        response: Response,
+        batch: &mut Batch,
+        now: impl FnOnce() -> Instant,
+    ) {
         self.log(connection, &response);
         if let Some(response) = self.gather_answer(connection, response, batch, now) {
             let permit = connection.permit_begun(self.id, memory);
@@ -97,7 +114,6 @@ impl Asked<'_> {
     }
 
     /// Adds the answer to those that leave together, if one is wanted. Gives back what has no room there.
-    #[inline]
     fn gather_answer(
         &self,
         connection: &Connection,
@@ -117,8 +133,7 @@ impl Asked<'_> {
         if matches!(response, Response::Exception(_)) {
             response = response.placed(connection.serving.host.node(), &self.method.full_name);
         }
-        let len = response.len_at_most();
-        if !response.attachments().is_empty() || !batch.has_room(len) || len as u64 > connection.message_limit() {
+        if !can_be_gathered(connection, &response, batch) {
             // Encoding and writing are no method's time.
             batch.forget_time();
             return Some(response);
@@ -126,6 +141,13 @@ impl Asked<'_> {
         batch.answer(self.id, &response);
         None
     }
+}
+
+/// Whether an answer has room among those that leave together.
+#[inline]
+fn can_be_gathered(connection: &Connection, response: &Response, batch: &Batch) -> bool {
+    let len = response.len_at_most();
+    response.attachments().is_empty() && batch.has_room(len) && len as u64 <= connection.message_limit()
 }
 
 impl Run {
