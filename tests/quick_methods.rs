@@ -273,6 +273,25 @@ async fn it_is_cancelled_where_it_waits_and_counts_until_then() {
     until_quiet(&[&server]).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_is_one_way_or_late_gets_no_value() {
+    let (_server, mut raw, _) = node_and_raw("quick-and-late", Limits::default()).await;
+    // The arguments are followed by keywords, the time that is left, and flags.
+    let with = |options: &[u8], what: &str| {
+        let mut request = request(what);
+        request[0] += options.len() as u8;
+        [&request[..], options].concat()
+    };
+    for id in [21, 23] {
+        raw.send(frame_type::REQUEST, 0, id, &with(&[0xc0, 0xc0, 1], "")).await;
+        raw.send(frame_type::REQUEST, 0, id + 1, &request("")).await;
+        assert_eq!(raw.frame_of(frame_type::RESPONSE).await.0.id, id + 1);
+    }
+    raw.send(frame_type::REQUEST, 0, 25, &with(&[0xc0, 5], "block")).await;
+    let (header, _) = raw.frame_of(frame_type::RESPONSE).await;
+    assert_eq!((header.id, header.has(frame_flag::EXCEPTION)), (25, true));
+}
+
 /// Whoever cancels calls counts on their places, which those that wait would else hold until all of a read is handled.
 #[test]
 fn a_call_that_comes_with_the_cancels_of_those_that_wait_has_a_place() {
