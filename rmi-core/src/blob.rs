@@ -91,8 +91,11 @@ impl From<Blob> for Bytes {
 
 // Almost no body has blobs: what all of them touch are two cells that need no drop, and so cost next to nothing.
 thread_local! {
-    /// The number that the next blob will have in the body that is being encoded on this thread.
-    static NEXT: Cell<Option<u32>> = const { Cell::new(None) };
+    /// The number that the next blob will have in the body that is being encoded on this thread, or [`NONE`]; [`INNER`]
+    /// besides where that is in the midst of another one.
+    static NEXT: Cell<u64> = const { Cell::new(NONE) };
+    /// What the other ones, the outermost first, have come to: their next number and the blobs that they have met.
+    static OUTER: RefCell<Vec<(u64, Vec<Bytes>)>> = const { RefCell::new(Vec::new()) };
     /// The blobs that it has met.
     static COLLECTED: RefCell<Vec<Bytes>> = const { RefCell::new(Vec::new()) };
     /// Whether the body that is being decoded on this thread has blobs.
@@ -101,82 +104,104 @@ thread_local! {
     static LENT: RefCell<Vec<Bytes>> = const { RefCell::new(Vec::new()) };
 }
 
+/// No body is being encoded.
+const NONE: u64 = u64::MAX;
+
+/// A body is being encoded in the midst of another one.
+const INNER: u64 = 1 << 32;
+
 /// Runs `encode`; the blobs that it meets are appended to `attachments`.
+#[inline]
 pub(crate) fn collecting<R>(attachments: &mut Vec<Bytes>, encode: impl FnOnce() -> R) -> R {
-    let first = u32::try_from(attachments.len()).unwrap_or(u32::MAX);
-    let _outer = NEXT.replace(Some(first)).map(Outer::set_aside);
-    let unfinished = Unfinished;
+    // No message has as many as that.
+    let first = u64::from(u32::try_from(attachments.len()).unwrap_or(u32::MAX));
+    if NEXT.get() == NONE {
+        NEXT.set(first);
+    } else {
+        Collecting::set_aside(first);
+    }
+    let collecting = Collecting;
     let result = encode();
-    std::mem::forget(unfinished);
-    if NEXT.take() != Some(first) {
-        attachments.append(&mut COLLECTED.take());
+    if NEXT.get() == first {
+        NEXT.set(NONE);
+        std::mem::forget(collecting);
+    } else {
+        collecting.end(attachments);
     }
     result
 }
 
-/// Where user code panics, what it has met so far is of no use. Not dropped otherwise.
-struct Unfinished;
+/// A body is being encoded. Where user code panics, what it has met so far is of no use.
+struct Collecting;
 
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        NEXT.set(None);
-        COLLECTED.take();
-    }
-}
-
-/// What an encoding has collected in the midst of which another one is. Put back when that ends, also by a panic.
-struct Outer {
-    next: u32,
-    collected: Vec<Bytes>,
-}
-
-impl Outer {
+impl Collecting {
+    /// Another one is, which goes on when this one ends, also by a panic.
     #[cold]
-    fn set_aside(next: u32) -> Self {
-        Self { next, collected: COLLECTED.take() }
+    fn set_aside(first: u64) {
+        let outer = (NEXT.replace(first | INNER), COLLECTED.take());
+        OUTER.with_borrow_mut(|all| all.push(outer));
+    }
+
+    /// What it has met is there, or it was in the midst of another one.
+    #[inline(never)]
+    fn end(self, attachments: &mut Vec<Bytes>) {
+        attachments.append(&mut COLLECTED.take());
     }
 }
 
-impl Drop for Outer {
+impl Drop for Collecting {
+    #[inline(never)]
     fn drop(&mut self) {
-        NEXT.set(Some(self.next));
-        COLLECTED.replace(std::mem::take(&mut self.collected));
+        let outer = if NEXT.get() & INNER == 0 { None } else { OUTER.with_borrow_mut(Vec::pop) };
+        let (next, collected) = outer.unwrap_or((NONE, Vec::new()));
+        NEXT.set(next);
+        COLLECTED.replace(collected);
     }
 }
 
 /// Runs `decode`; the blobs that it meets are taken from `attachments`.
+#[inline]
 pub(crate) fn lending<R>(attachments: &[Bytes], decode: impl FnOnce() -> R) -> R {
-    if attachments.is_empty() && !LENDS.get() {
-        return decode();
-    }
-    let _restore = RestoreLent(LENDS.replace(!attachments.is_empty()), LENT.replace(attachments.to_vec()));
+    let _lent = if attachments.is_empty() && !LENDS.get() { None } else { Some(Lent::new(attachments)) };
     decode()
 }
 
 /// Puts back what stood there before, also when user code panics in between.
-struct RestoreLent(bool, Vec<Bytes>);
+struct Lent(Box<(bool, Vec<Bytes>)>);
 
-impl Drop for RestoreLent {
+impl Lent {
+    #[cold]
+    fn new(attachments: &[Bytes]) -> Self {
+        Self(Box::new((LENDS.replace(!attachments.is_empty()), LENT.replace(attachments.to_vec()))))
+    }
+}
+
+impl Drop for Lent {
+    #[cold]
     fn drop(&mut self) {
-        LENDS.set(self.0);
-        LENT.replace(std::mem::take(&mut self.1));
+        let (lends, lent) = &mut *self.0;
+        LENDS.set(*lends);
+        LENT.replace(std::mem::take(lent));
     }
 }
 
 impl Serialize for Blob {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match NEXT.get() {
-            Some(number) => {
-                let next = number.checked_add(1).ok_or_else(|| serde::ser::Error::custom("too many blobs"))?;
+            NONE => serializer.serialize_bytes(&self.0),
+            next => {
+                let number = next as u32;
+                if number == u32::MAX {
+                    return Err(serde::ser::Error::custom("too many blobs"));
+                }
                 let raw = Raw(&number.to_le_bytes());
                 let written =
                     serializer.serialize_newtype_struct(rmp_serde::MSGPACK_EXT_STRUCT_NAME, &(EXTENSION, raw))?;
-                // Not before it is written: the first item of a sequence is tried as a byte, and tried again.
-                NEXT.set(Some(next));
+                // Not before it is written: it may be tried as something else first, and then tried again.
+                NEXT.set(next + 1);
                 COLLECTED.with_borrow_mut(|collected| collected.push(self.0.clone()));
                 Ok(written)
             }
-            None => serializer.serialize_bytes(&self.0),
         }
     }
 }
@@ -295,10 +320,28 @@ mod tests {
     }
 
     #[test]
+    fn an_encoding_goes_on_where_one_inside_of_it_panicked() {
+        struct Catches;
+
+        impl Serialize for Catches {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let blob = Blob::from(vec![9]);
+                std::panic::catch_unwind(|| Payload::encode(&(&blob, Nested(true)))).unwrap_err();
+                serializer.serialize_u8(2)
+            }
+        }
+        let blob = |n: u8| Blob::from(vec![n]);
+        let payload = Payload::encode(&(blob(1), Catches, Nested(false), blob(2))).unwrap();
+        assert_eq!(payload.attachments(), [blob(1).0, blob(2).0]);
+        assert_eq!(payload.decode::<(Blob, u8, u8, Blob)>().unwrap(), (blob(1), 2, 1, blob(2)));
+        assert_eq!((NEXT.get(), OUTER.take().len()), (NONE, 0));
+    }
+
+    #[test]
     fn a_panic_leaves_nothing_behind() {
         let blob = Blob::from(vec![1]);
         std::panic::catch_unwind(|| Payload::encode(&(&blob, Nested(true)))).unwrap_err();
-        assert_eq!((NEXT.get(), COLLECTED.take().len()), (None, 0));
+        assert_eq!((NEXT.get(), COLLECTED.take().len(), OUTER.take().len()), (NONE, 0, 0));
         // Outside of an encoding a blob is plain bytes again.
         assert_eq!(rmp_serde::to_vec(&blob).unwrap(), [0xc4, 1, 1]);
         assert_eq!(Payload::encode(&blob).unwrap().decode::<Blob>().unwrap(), blob);

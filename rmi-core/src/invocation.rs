@@ -118,8 +118,8 @@ impl<T, E> Invocation<T, E> {
     }
 
     fn into_unsent(mut self) -> InvocationFuture<T, E> {
-        if let Some(scope) = Scope::current() {
-            self.request.scope = Some(scope.handed_on());
+        if Scope::is_entered() {
+            self.request.scope = Scope::current().map(Scope::handed_on);
         }
         let call = Underway { transport: self.transport, request: Some(self.request), state: State::Unsent };
         InvocationFuture { call, types: PhantomData }
@@ -190,20 +190,21 @@ impl Underway {
         self.request.as_ref().map(|request| request.target.to_string()).unwrap_or_default()
     }
 
-    /// In the future of each type, for it is short: what most polls find is an answer.
+    /// In the future of each type, for it is short: what most polls find is an answer. A ticket that has given it stays
+    /// where it is, for it has no other one, and is dropped with the future.
     #[inline]
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
-        let State::Started(Started::Sent(ticket)) = &mut self.state else { return self.poll_unsent(context) };
-        let outcome = ready!(Pin::new(ticket).poll(context));
-        self.state = State::Done;
-        Poll::Ready(outcome)
+        match &mut self.state {
+            State::Started(Started::Sent(ticket)) => Pin::new(ticket).poll(context),
+            _ => self.poll_unsent(context),
+        }
     }
 
     fn poll_unsent(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
+        self.start(Some(context.waker()));
         loop {
             match &mut self.state {
-                State::Unsent => self.start(Some(context.waker())),
-                State::Started(Started::Sent(_)) => return self.poll(context),
+                State::Started(Started::Sent(ticket)) => return Pin::new(ticket).poll(context),
                 State::Started(Started::Later(future)) => {
                     let started = ready!(future.as_mut().poll(context));
                     self.state = State::Started(started);
@@ -214,7 +215,7 @@ impl Underway {
                     return Poll::Ready(outcome);
                 }
                 // Polled again after it was ready, which nobody may do.
-                State::Done => return Poll::Pending,
+                State::Done | State::Unsent => return Poll::Pending,
             }
         }
     }
@@ -287,26 +288,32 @@ impl<T, E> InvocationFuture<T, E> {
 }
 
 impl<T: DeserializeOwned, E: RemoteCause> InvocationFuture<T, E> {
+    #[inline]
     fn finish(&mut self, outcome: Outcome) -> Result<T, InvocationException<E>> {
-        let exception = match outcome {
+        match outcome {
             Ok(Response::Value(payload)) => match payload.decode() {
                 Ok(value) => {
                     self.call.forget();
-                    return Ok(value);
+                    Ok(value)
                 }
-                Err(error) => Exception::new(Kind::ResponseDecode, error.to_string()),
+                Err(error) => {
+                    let exception = Exception::new(Kind::ResponseDecode, error.to_string());
+                    Err(self.failed(Ok(Box::new(exception))))
+                }
             },
-            Ok(Response::Exception(exception)) => *exception,
-            Err(error) => return Err(self.gave_up(error)),
-        };
-        let (peer, method) = (self.call.transport.peer_name(), self.call.method());
-        Err(InvocationException::from_exception(exception, &peer, &method, E::receive))
+            Ok(Response::Exception(exception)) => Err(self.failed(Ok(exception))),
+            Err(error) => Err(self.failed(Err(error))),
+        }
     }
 
+    /// What the caller gets who gets no value.
     #[cold]
-    fn gave_up(&self, error: CallError) -> InvocationException<E> {
+    fn failed(&self, reason: Result<Box<Exception>, CallError>) -> InvocationException<E> {
         let (peer, method) = (self.call.transport.peer_name(), self.call.method());
-        InvocationException::from_call_error(error, &peer, &method)
+        match reason {
+            Ok(exception) => InvocationException::from_exception(*exception, &peer, &method, E::receive),
+            Err(error) => InvocationException::from_call_error(error, &peer, &method),
+        }
     }
 }
 
@@ -348,6 +355,7 @@ mod tests {
     use crate::draft;
     use crate::message::Target;
     use crate::payload::Payload;
+    use crate::transport::{Handover, Link, Ticket};
     use crate::{Args, Blob, args};
 
     /// Answers every call in this way, at once.
@@ -397,6 +405,53 @@ mod tests {
         let mut poll = || std::panic::catch_unwind(AssertUnwindSafe(|| Pin::new(&mut future).poll(&mut context)));
         assert!(poll().is_err());
         assert!(poll().is_ok_and(|polled| polled.is_pending()));
+    }
+
+    #[test]
+    fn a_ticket_whose_outcome_was_taken_is_neither_asked_again_nor_abandoned() {
+        /// Has one outcome, and no patience.
+        #[derive(Debug, Default)]
+        struct Once(std::sync::atomic::AtomicBool);
+
+        impl Handover for Once {
+            fn poll_outcome(&self, _: &mut Context<'_>) -> Poll<Outcome> {
+                assert!(!self.0.swap(true, std::sync::atomic::Ordering::Relaxed));
+                Poll::Ready(Ok(Response::Value(Payload::copied(&[7]))))
+            }
+
+            fn release(self: Arc<Self>) {}
+        }
+
+        impl Link for Once {
+            fn abandon(&self, _: u64) {
+                panic!("it has ended");
+            }
+        }
+
+        impl Transport for Once {
+            fn start(&self, _: &mut Request, _: Option<&Waker>) -> Started {
+                Started::Sent(Ticket::new(Arc::new(Once::default()), 1, Arc::new(Once::default()), false))
+            }
+
+            fn peer_name(&self) -> Arc<str> {
+                "peer".into()
+            }
+
+            fn may_block(&self) -> bool {
+                true
+            }
+        }
+
+        fn ends<T: DeserializeOwned>(is_ok: bool) {
+            let request = Request::new(Target::by_name("method"), args![]);
+            let mut future = Invocation::<T>::new(Arc::new(Once::default()), request).into_future();
+            let mut context = Context::from_waker(Waker::noop());
+            let polled = Pin::new(&mut future).poll(&mut context);
+            assert!(matches!(polled, Poll::Ready(outcome) if outcome.is_ok() == is_ok));
+            assert!(Pin::new(&mut future).poll(&mut context).is_pending());
+        }
+        ends::<u8>(true);
+        ends::<String>(false);
     }
 
     #[test]

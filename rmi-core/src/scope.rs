@@ -180,6 +180,12 @@ impl Scope {
         Self::new(self.deadline).with_trace_parent(self.trace_parent().cloned())
     }
 
+    /// Whether a method runs on this thread.
+    #[inline]
+    pub(crate) fn is_entered() -> bool {
+        CURRENT.get().is_some()
+    }
+
     /// The scope of the method that runs on this thread, if one does.
     pub fn current() -> Option<Scope> {
         let Current { deadline, has_rare } = CURRENT.get()?;
