@@ -150,18 +150,26 @@ impl EncodedArgs {
     }
 
     /// Forgets all of them. Buffers that are not larger than this stay, for others.
+    #[inline]
     pub(crate) fn clear(&mut self, most: usize) {
+        self.values.clear();
+        self.keywords.clear();
+        (self.n_positional, self.n_keywords, self.has_gap) = (0, 0, false);
+        let is_small = self.values.capacity() <= most && self.keywords.capacity() <= most;
+        if !is_small || !self.attachments.is_empty() || self.error.is_some() {
+            self.let_go(most);
+        }
+    }
+
+    /// Lets go of what is not used again.
+    #[cold]
+    fn let_go(&mut self, most: usize) {
         for buffer in [&mut self.values, &mut self.keywords] {
-            buffer.clear();
             if buffer.capacity() > most {
                 *buffer = Vec::new();
             }
         }
-        (self.n_positional, self.n_keywords) = (0, 0);
-        if !self.attachments.is_empty() {
-            self.attachments = Vec::new();
-        }
-        self.has_gap = false;
+        self.attachments = Vec::new();
         self.error = None;
     }
 

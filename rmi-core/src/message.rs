@@ -22,7 +22,7 @@ use crate::draft::Draft;
 use crate::exception::{Exception, Place};
 use crate::kind::{Class, Kind};
 use crate::pack;
-use crate::payload::Payload;
+use crate::payload::{self, Payload};
 use crate::positional::Positional;
 use crate::scan::{self, ScanError, Scanner};
 use crate::scope::Scope;
@@ -186,8 +186,14 @@ impl Request {
         let n_options = self.n_options(remaining);
         let n_positional = self.args.n_positional();
         let n_elements = if n_options > 0 { 2 + n_options } else { 1 + usize::from(n_positional > 0) };
-        pack::array(out, n_elements);
-        pack::str_len(out, self.target.len());
+        match self.target.len() {
+            // Both headers at once.
+            len @ ..32 => out.put_slice(&[0x90 | n_elements as u8, 0xa0 | len as u8]),
+            len => {
+                pack::array(out, n_elements);
+                pack::str_len(out, len);
+            }
+        }
         if let Some(service) = &self.target.service {
             out.put_slice(service.as_str().as_bytes());
             out.put_u8(b'.');
@@ -481,12 +487,19 @@ impl Response {
     /// # Errors
     /// If it does not pass the scanner or is no exception where it should be one.
     pub fn decode(message: &Message<'_>, is_exception: bool) -> Result<Self, ScanError> {
-        let body = message.body();
-        let mut scanner = Scanner::new(body);
-        scanner.value()?;
-        scanner.finish()?;
+        if let (Message::Borrowed(body), false) = (message, is_exception) {
+            payload::pass(body)?;
+            return Ok(Self::Value(Payload::copied(body)));
+        }
+        Self::decode_owned(message, is_exception)
+    }
+
+    /// The same of what is no small value.
+    #[inline(never)]
+    fn decode_owned(message: &Message<'_>, is_exception: bool) -> Result<Self, ScanError> {
+        payload::pass(message.body())?;
         if is_exception {
-            return decode_exception(body, message.attachments()).map(Self::exception);
+            return decode_exception(message.body(), message.attachments()).map(Self::exception);
         }
         Ok(Self::Value(message.to_payload()))
     }
@@ -642,11 +655,17 @@ fn cut(text: &mut String, most: usize) {
     }
 }
 
+#[inline]
 fn encode_attachment_lengths(attachments: &[Bytes], out: &mut BytesMut) {
     if !attachments.is_empty() {
-        pack::array(out, attachments.len());
-        attachments.iter().for_each(|bytes| pack::uint(out, bytes.len() as u64));
+        encode_lengths(attachments, out);
     }
+}
+
+#[inline(never)]
+fn encode_lengths(attachments: &[Bytes], out: &mut BytesMut) {
+    pack::array(out, attachments.len());
+    attachments.iter().for_each(|bytes| pack::uint(out, bytes.len() as u64));
 }
 
 /// Where the parts of an arrived message lie in its bytes.

@@ -258,10 +258,16 @@ fn type_word(marker: u8) -> &'static str {
 /// # Errors
 /// What the scanner or the type's `Deserialize` says.
 pub fn decode_checked<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+    pass(bytes)?;
+    decode(bytes, &[])
+}
+
+/// Checks that bytes from outside are one value, with nothing behind it.
+#[inline]
+pub(crate) fn pass(bytes: &[u8]) -> Result<(), ScanError> {
     let mut scanner = Scanner::new(bytes);
     scanner.value()?;
-    scanner.finish()?;
-    decode(bytes, &[])
+    scanner.finish()
 }
 
 #[cfg(test)]
