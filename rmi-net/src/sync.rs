@@ -7,7 +7,7 @@
 mod under_loom;
 
 #[cfg(all(test, rmi_loom))]
-pub(crate) use self::under_loom::{Mutex, MutexGuard, Notify, TriedGuard, TriedMutex, atomic};
+pub(crate) use self::under_loom::{Mutex, Mutex as BriefMutex, MutexGuard, Notify, TriedGuard, TriedMutex, atomic};
 #[cfg(not(all(test, rmi_loom)))]
 pub(crate) use std::sync::{Mutex, Mutex as TriedMutex, MutexGuard, MutexGuard as TriedGuard, atomic};
 #[cfg(not(all(test, rmi_loom)))]
@@ -28,6 +28,20 @@ pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) fn lock_tried<T>(mutex: &TriedMutex<T>) -> TriedGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// A lock for a few moves between two threads that seldom meet there: it is given back by a plain store, which is half of
+/// what a lock costs that nobody waits for. Who finds it taken lets other threads run until it is free.
+#[cfg(not(all(test, rmi_loom)))]
+pub(crate) type BriefMutex<T> = spin::mutex::SpinMutex<T, spin::relax::Yield>;
+
+/// Locks for a few moves.
+#[cfg(not(all(test, rmi_loom)))]
+pub(crate) fn lock_brief<T>(mutex: &BriefMutex<T>) -> spin::mutex::SpinMutexGuard<'_, T, spin::relax::Yield> {
+    mutex.lock()
+}
+
+#[cfg(all(test, rmi_loom))]
+pub(crate) use self::lock as lock_brief;
 
 /// Tells those who wait for a change that there may be one. Costs next to nothing while nobody waits.
 ///

@@ -18,7 +18,7 @@ use std::task::{Context, Poll, Waker};
 use rmi_core::kept::{self, Kept};
 use rmi_core::transport::{Handover, Outcome};
 
-use crate::sync::{Mutex, lock};
+use crate::sync::{BriefMutex, lock_brief};
 
 /// How many a thread keeps. Under loom nothing may outlive a run.
 const MOST_KEPT: usize = if cfg!(all(test, rmi_loom)) { 0 } else { 256 };
@@ -29,7 +29,7 @@ thread_local! {
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Completion(Mutex<State>);
+pub(super) struct Completion(BriefMutex<State>);
 
 #[derive(Debug)]
 enum State {
@@ -54,7 +54,7 @@ impl Waiter {
 
     /// The call has ended. Wakes who waits. A waker that panics harms nobody but its own task: others may be told next.
     pub(super) fn complete(self, outcome: Outcome) {
-        let before = std::mem::replace(&mut *lock(&self.completion.0), State::Ended(outcome));
+        let before = std::mem::replace(&mut *lock_brief(&self.completion.0), State::Ended(outcome));
         let polled_last = match before {
             State::Waiting(polled_last) => polled_last,
             State::Ended(_) => None,
@@ -70,7 +70,7 @@ impl Waiter {
 impl Completion {
     /// One for a new call.
     pub(super) fn new() -> Arc<Self> {
-        kept::take(&KEPT).unwrap_or_else(|| Arc::new(Self(Mutex::new(State::Waiting(None)))))
+        kept::take(&KEPT).unwrap_or_else(|| Arc::new(Self(BriefMutex::new(State::Waiting(None)))))
     }
 }
 
@@ -78,14 +78,14 @@ impl Handover for Completion {
     fn poll_outcome(&self, context: &mut Context<'_>) -> Poll<Outcome> {
         // Wakers are others' code: cloned without the lock, and dropped when it is given back, like all that is declared first.
         let mut waker;
-        let mut state = lock(&self.0);
+        let mut state = lock_brief(&self.0);
         if let State::Waiting(kept) = &mut *state {
             if kept.as_ref().is_some_and(|kept| kept.will_wake(context.waker())) {
                 return Poll::Pending;
             }
             drop(state);
             waker = Some(context.waker().clone());
-            state = lock(&self.0);
+            state = lock_brief(&self.0);
             if let State::Waiting(kept) = &mut *state {
                 std::mem::swap(kept, &mut waker);
                 return Poll::Pending;
