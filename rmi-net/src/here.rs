@@ -116,7 +116,7 @@ impl Here {
             return Started::refused(late(Class::NotExecuted));
         }
         let method = self.host.resolve(&request.target.to_string());
-        let no_cancel = request.no_cancel || method.is_ok_and(|method| method.descriptor.is_no_cancel());
+        let no_cancel = request.no_cancel || method.is_ok_and(|method| method.is_no_cancel);
         let one_way = request.one_way;
         let task = runtime.spawn(Arc::clone(self).answer(request, deadline));
         if one_way {
@@ -166,7 +166,7 @@ impl Here {
         let context = CallContext::new(self.caller.clone(), scope.clone());
         let args = Call::new(method.descriptor, incoming.args, incoming.kwargs, message.attachments(), &context);
         let begun = run::begin(&*method.service, &args, false)?;
-        Ok(Running { begun, scope, execution: method.descriptor.execution(), admission })
+        Ok(Running { begun, scope, execution: method.execution, admission })
     }
 
     async fn finish(&self, running: Running) -> Response {

@@ -77,11 +77,32 @@ pub(crate) struct Method {
     pub(crate) full_name: Arc<str>,
     /// How long it keeps a thread, as far as it has shown.
     pub(crate) pace: Pace,
+    /// What each call looks at, of the two descriptors.
+    pub(crate) execution: Execution,
+    pub(crate) is_no_cancel: bool,
+    pub(crate) is_serial: bool,
+    /// Needs no role.
+    is_for_all: bool,
 }
 
 impl Method {
-    pub(crate) fn service_descriptor(&self) -> &'static ServiceDescriptor {
-        self.service_descriptor
+    fn new(
+        service: Arc<dyn AnyService>,
+        service_descriptor: &'static ServiceDescriptor,
+        descriptor: &'static MethodDescriptor,
+        full_name: Arc<str>,
+    ) -> Self {
+        Self {
+            execution: descriptor.execution(),
+            is_no_cancel: descriptor.is_no_cancel(),
+            is_serial: service_descriptor.is_serial(),
+            is_for_all: service_descriptor.allowed_role().is_none() && descriptor.allowed_role().is_none(),
+            service,
+            service_descriptor,
+            descriptor,
+            full_name,
+            pace: Pace::default(),
+        }
     }
 
     /// The name under which the service is offered here.
@@ -92,7 +113,7 @@ impl Method {
     /// Whether a caller with these roles may call it.
     pub(crate) fn allows(&self, roles: &[String]) -> bool {
         let has = |role: Option<&str>| role.is_none_or(|role| roles.iter().any(|held| held == role));
-        has(self.service_descriptor().allowed_role()) && has(self.descriptor.allowed_role())
+        self.is_for_all || has(self.service_descriptor.allowed_role()) && has(self.descriptor.allowed_role())
     }
 }
 
@@ -153,8 +174,7 @@ impl Host {
         for descriptor in service_descriptor.methods() {
             let full_name: Arc<str> = format!("{name}.{}", descriptor.name()).into();
             let key = full_name.to_string();
-            let service = Arc::clone(&service);
-            let method = Method { service, service_descriptor, descriptor, full_name, pace: Pace::default() };
+            let method = Method::new(Arc::clone(&service), service_descriptor, descriptor, full_name);
             services.methods.insert(key, Arc::new(method));
         }
         services.by_name.insert(name.to_owned(), service);

@@ -180,7 +180,7 @@ impl Run {
     /// Polls the method in this task. `None` if it has shown to be work for the compute pool.
     fn poll_task(&self, task: &mut MethodTask, context: &mut Context<'_>) -> Poll<Option<Response>> {
         let pace = &self.method.pace;
-        if self.method.descriptor.execution() == Execution::Async && pace.place() == Place::Pool {
+        if self.method.execution == Execution::Async && pace.place() == Place::Pool {
             return Poll::Ready(None);
         }
         let clock = &self.connection().clock;
@@ -224,7 +224,7 @@ impl Run {
 
     async fn run_on_pool(self, method: PlainMethod) {
         let runtime = self.connection().runtime.clone();
-        let slot = self.connection().serving.host.slot(self.method.descriptor.execution(), &runtime).await;
+        let slot = self.connection().serving.host.slot(self.method.execution, &runtime).await;
         let scope = self.context.scope().clone().blocking(slot);
         let span = tracing::Span::current();
         // From here on the method cannot be dropped; permit and turn are with it until it ends.

@@ -238,7 +238,7 @@ impl Serving {
 
     /// A place in the row of the method's service, if it is serial.
     pub(super) fn turn(&self, method: &Method) -> Option<Turn> {
-        if !method.service_descriptor().is_serial() {
+        if !method.is_serial {
             return None;
         }
         let row = Arc::clone(
@@ -276,15 +276,16 @@ impl Connection {
         opened: Option<Opened>,
         reading: &mut Reading,
     ) -> Result<(), ScanError> {
-        let (incoming, position) = match reading.known.read(message.body()) {
-            Ok(read) => read,
+        let read = reading.known.read(message.body());
+        let (incoming, position) = match &read {
+            Ok((incoming, position)) => (incoming, *position),
             Err(error) => {
                 let rejection = Rejection::new(Kind::BadArguments, format!("the request cannot be read: {error}"));
                 self.reject(id, "", false, rejection);
-                return Err(error);
+                return Err(*error);
             }
         };
-        if let Err(rejection) = self.try_request(id, (&incoming, position), &message, opened, reading) {
+        if let Err(rejection) = self.try_request(id, (incoming, position), &message, opened, reading) {
             self.reject(id, incoming.method().unwrap_or_default(), incoming.is_one_way(), rejection);
         }
         Ok(())
@@ -326,7 +327,7 @@ impl Connection {
             return Err(Rejection::new(Kind::Denied, message));
         }
         let turn = turn.or_else(|| self.serving.turn(method));
-        let execution = method.descriptor.execution();
+        let execution = method.execution;
         let is_plain_method = matches!(execution, Execution::Blocking | Execution::Compute);
         let own_context;
         let context = if deadline.is_some() || incoming.trace_parent.is_some() || is_plain_method {
@@ -338,7 +339,7 @@ impl Connection {
         } else {
             &self.serving.plain
         };
-        let (one_way, no_cancel) = (incoming.is_one_way(), incoming.is_no_cancel() || method.descriptor.is_no_cancel());
+        let (one_way, no_cancel) = (incoming.is_one_way(), incoming.is_no_cancel() || method.is_no_cancel);
         let asked = Asked { id, method, context, one_way, no_cancel };
         // A `direct` method runs while it is dispatched, so its turn comes before.
         let waits_to_dispatch = turn.is_some() && execution == Execution::Direct;
