@@ -242,7 +242,9 @@ impl Reader {
             if buffer.is_empty() && buffer.capacity() > MOST_READ && *want < MOST_READ {
                 *buffer = BytesMut::new();
             }
-            buffer.reserve((*want).max(frame_len(buffer).saturating_sub(buffer.len())));
+            if !buffer.is_empty() || buffer.capacity() < *want {
+                buffer.reserve((*want).max(frame_len(buffer).saturating_sub(buffer.len())));
+            }
             let read = pin!(reader.read_buf(buffer)).poll(context);
             match read {
                 Poll::Ready(Ok(n)) if n >= *want => *want = (*want * 2).min(MOST_READ),

@@ -135,7 +135,14 @@ impl Connection {
     }
 
     /// Does what [`next_write`](Self::next_write) has found to do, when the lock of the state is given back.
+    #[inline]
     pub(super) fn write(&self, write: Write<'_>) {
+        if !matches!(write, Write::Nothing) {
+            self.write_or_wake(write);
+        }
+    }
+
+    fn write_or_wake(&self, write: Write<'_>) {
         let mut io = match write {
             Write::Nothing => return,
             Write::Later(waker) => return waker.wake(),
