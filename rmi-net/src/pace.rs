@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::time::Duration;
 
 /// A poll up to this is quick.
-const QUICK: Duration = Duration::from_micros(20);
+pub(crate) const QUICK: Duration = Duration::from_micros(20);
 /// A poll above this must not happen where requests are read.
 pub(crate) const SLOW: Duration = Duration::from_micros(200);
 /// A poll above this is work for the compute pool.

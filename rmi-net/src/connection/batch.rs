@@ -28,8 +28,8 @@ const MOST_ANSWERED: usize = 256;
 pub(super) const MOST_TIME: Duration = Duration::from_micros(500);
 
 /// Of so many polls of quick methods one is timed.
-const TIMED_TOGETHER: u32 = 4;
-/// Where they were slow together, so many are timed one by one.
+const TIMED_TOGETHER: u32 = 8;
+/// Where they took long together, so many are timed one by one.
 const WATCHED: u32 = 64;
 
 /// When the reader lets go of what it has gathered.
@@ -109,7 +109,8 @@ impl Batch {
     }
 
     /// The same for a method that was quick so far: most are not timed, for to read the clock takes longer than many of
-    /// them. When one is, then with those before it, whose time is not lost. `None` if it is not known of this one.
+    /// them. When one is, then with those before it, whose time is not lost; where that is more than one quick poll may
+    /// take, the next ones are timed one by one. `None` if it is not known of this one.
     pub(super) fn took_sometimes(&mut self, now: impl FnOnce() -> Instant) -> Option<Duration> {
         self.n_untimed += 1;
         if self.n_watched == 0 && self.n_untimed < TIMED_TOGETHER {
@@ -117,13 +118,9 @@ impl Batch {
         }
         let took = self.took(now());
         let is_alone = std::mem::take(&mut self.n_untimed) == 1;
-        self.n_watched = self.n_watched.saturating_sub(1);
-        if took > pace::SLOW && !is_alone {
-            // One of them: it is found when it is slow again.
-            self.n_watched = WATCHED;
-            return None;
-        }
-        Some(took)
+        self.n_watched = if took > pace::QUICK { WATCHED } else { self.n_watched.saturating_sub(1) };
+        // If it was slow, it was one of them: it is found when it is slow again.
+        (is_alone || took <= pace::SLOW).then_some(took)
     }
 
     /// Whether an answer of this size has room.
@@ -216,35 +213,33 @@ mod tests {
     #[test]
     fn one_of_several_quick_methods_is_timed_with_those_before_it() {
         let mut batch = Batch::default();
-        assert_eq!(told(&mut batch, &[1, 2, 3, 4, 5]), [None, None, None, Some(10), None]);
-        assert_eq!(batch.spent, Duration::from_micros(10));
+        let mut expected = vec![None; 9];
+        expected[7] = Some(8);
+        assert_eq!(told(&mut batch, &[1; 9]), expected);
+        assert_eq!(batch.spent, Duration::from_micros(8));
         // Also of those that come alone.
-        assert_eq!(
-            [told(&mut batch, &[1]), told(&mut batch, &[1]), told(&mut batch, &[7])].concat(),
-            [None, None, Some(7)]
-        );
+        let alone: Vec<_> = (0..7).flat_map(|n| told(&mut batch, &[n])).collect();
+        assert_eq!(alone, [None, None, None, None, None, None, Some(6)]);
     }
 
     #[test]
-    fn one_that_is_slow_among_others_counts_and_is_found_the_next_time() {
+    fn where_they_took_long_together_they_are_timed_one_by_one() {
+        let mut batch = Batch::default();
+        let long = pace::QUICK.as_micros() as u64;
+        let mut micros = vec![1; 7];
+        micros.extend([long, 1, 2]);
+        assert_eq!(told(&mut batch, &micros)[7..], [Some(long + 7), Some(1), Some(2)]);
+        let rest = told(&mut batch, &[1; WATCHED as usize]);
+        assert_eq!(rest.iter().filter(|told| told.is_some()).count(), WATCHED as usize - 2);
+    }
+
+    #[test]
+    fn one_that_is_slow_among_others_is_found_the_next_time() {
         let mut batch = Batch::default();
         let slow = pace::SLOW.as_micros() as u64 + 1;
-        assert_eq!(
-            told(&mut batch, &[1, slow, 1, 1, 1, 1, slow, 1]),
-            [
-                None,
-                None,
-                None,
-                // Nobody is blamed for what another may have done.
-                None,
-                Some(1),
-                Some(1),
-                Some(slow),
-                Some(1)
-            ]
-        );
-        assert_eq!(batch.spent, Duration::from_micros(2 * slow + 6));
-        let rest = told(&mut batch, &[1; WATCHED as usize]);
-        assert_eq!(rest.iter().filter(|told| told.is_some()).count(), WATCHED as usize - 4 + 1);
+        let told = told(&mut batch, &[1, slow, 1, 1, 1, 1, 1, 1, 1, slow, 1]);
+        // Nobody is blamed for what another may have done.
+        assert_eq!(told[7..], [None, Some(1), Some(slow), Some(1)]);
+        assert_eq!(batch.spent, Duration::from_micros(2 * slow + 9));
     }
 }

@@ -204,7 +204,7 @@ impl Connection {
 
     /// The largest message that may be sent.
     pub(super) fn message_limit(&self) -> u64 {
-        self.peer_limits.message.min(self.limits.message() as u64)
+        self.message_limit
     }
 
     /// What the reader has gathered goes its way: answers of methods are written, answers to calls go to their callers.

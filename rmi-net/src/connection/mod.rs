@@ -104,6 +104,8 @@ pub(crate) struct Connection {
     default_timeout: Option<Duration>,
     /// What the peer can take.
     peer_limits: PeerLimits,
+    /// The largest message that may be sent.
+    message_limit: u64,
     state: Mutex<State>,
     io: TriedMutex<Io>,
     /// Bytes of small frames that the system has taken.
@@ -300,6 +302,7 @@ impl Connection {
             opened,
             tasks: Mutex::new(Vec::new()),
             peer,
+            message_limit: peer_limits.message.min(limits.message() as u64),
             peer_limits,
             peer_name,
             is_dialer,

@@ -206,12 +206,14 @@ impl Ahead {
     }
 }
 
-/// A message in one frame. One with blobs gets a buffer of its own, which they share.
-fn whole(payload: &[u8], has_attachments: bool) -> Result<Message<'_>, ScanError> {
-    match has_attachments {
-        true => Message::from_bytes(&Bytes::copy_from_slice(payload), true),
-        false => Ok(Message::Borrowed(payload)),
-    }
+/// A message with blobs in one frame. It gets a buffer of its own, which they share.
+fn whole(payload: &[u8]) -> Result<Message<'_>, ScanError> {
+    Message::from_bytes(&Bytes::copy_from_slice(payload), true)
+}
+
+/// A request that cannot be taken apart is refused like one that cannot be read.
+fn or_nothing(message: Result<Message<'_>, ScanError>) -> Message<'_> {
+    message.unwrap_or(Message::Borrowed(&[]))
 }
 
 /// The place of a large request in the row of its service: the order is that of the first parts.
@@ -460,18 +462,14 @@ impl Reader {
         if header.has(frame_flag::MORE) {
             return self.open(header, payload, false);
         }
-        let has_attachments = header.has(frame_flag::ATTACHMENTS);
-        self.take_request(header.id, whole(payload, has_attachments), None)
+        match header.has(frame_flag::ATTACHMENTS) {
+            false => self.take_request(header.id, Message::Borrowed(payload), None),
+            true => self.take_request(header.id, or_nothing(whole(payload)), None),
+        }
     }
 
-    /// Hands a whole request on. What cannot be taken apart is refused like what cannot be read.
-    fn take_request(
-        &mut self,
-        id: u64,
-        message: Result<Message<'_>, ScanError>,
-        opened: Option<Opened>,
-    ) -> Result<(), Fatal> {
-        let message = message.unwrap_or(Message::Borrowed(&[]));
+    /// Hands a whole request on.
+    fn take_request(&mut self, id: u64, message: Message<'_>, opened: Option<Opened>) -> Result<(), Fatal> {
         match self.connection.on_request(id, message, opened, &mut self.reading) {
             Ok(()) if self.reading.batch.is_worth_a_write() => self.settle(Settling::Part),
             Ok(()) => Ok(()),
@@ -488,7 +486,10 @@ impl Reader {
             self.settle(Settling::Part)?;
             return self.open(header, payload, true);
         }
-        self.take_response(header, whole(payload, header.has(frame_flag::ATTACHMENTS)))
+        match header.has(frame_flag::ATTACHMENTS) {
+            false => self.take_response(header, Ok(Message::Borrowed(payload))),
+            true => self.take_response(header, whole(payload)),
+        }
     }
 
     fn take_response(&mut self, header: FrameHeader, message: Result<Message<'_>, ScanError>) -> Result<(), Fatal> {
@@ -525,7 +526,7 @@ impl Reader {
             return Ok(());
         }
         // The connection counts as reading until the call counts as running.
-        self.take_request(id, message, Some(Opened { at: came_at, turn }))
+        self.take_request(id, or_nothing(message), Some(Opened { at: came_at, turn }))
     }
 
     /// The peer sends nothing more.
