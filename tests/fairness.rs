@@ -115,7 +115,7 @@ impl Listener for Accepting {
 
 fn stream(stream: DuplexStream) -> Stream {
     let (reader, writer) = tokio::io::split(stream);
-    Stream { reader: Box::new(reader), writer: Box::new(writer), remote: "elsewhere".to_owned() }
+    Stream::new(reader, writer, "elsewhere".to_owned())
 }
 
 /// Passes bytes on, so many a second.

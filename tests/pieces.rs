@@ -291,8 +291,7 @@ impl Subject {
     fn talk(&self, sizes: &[usize]) -> Seen {
         self.runtime.block_on(async {
             let end = End::new(sizes);
-            let (reader, writer) = (Box::new(end.clone()), Box::new(end.clone()));
-            let stream = Stream { reader, writer, remote: "elsewhere".to_owned() };
+            let stream = Stream::new(end.clone(), end.clone(), "elsewhere".to_owned());
             self.given.send(stream).await.expect("the node has ended");
             let mut greeting = BytesMut::from(&PREAMBLE[..]);
             let hello = hello("default", "end", Role::Client, PeerLimits::default());

@@ -10,6 +10,7 @@ mod cached;
 mod connect;
 mod connection;
 mod describe;
+mod halves;
 mod here;
 mod host;
 mod limits;

@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Handle;
 
 use crate::address::Address;
+pub use crate::halves::{ReadHalf, WriteHalf};
 use crate::sync::{Mutex, lock};
 
 /// A future behind a pointer.
@@ -23,11 +24,22 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// One connection of the network below, in two halves that are used by different tasks.
 pub struct Stream {
     /// What the other end sends.
-    pub reader: Box<dyn AsyncRead + Send + Unpin>,
+    pub reader: ReadHalf,
     /// What goes to the other end. Shutting it down ends the stream in this direction only.
-    pub writer: Box<dyn AsyncWrite + Send + Unpin>,
+    pub writer: WriteHalf,
     /// The other end, for logs.
     pub remote: String,
+}
+
+impl Stream {
+    /// A stream of any kind.
+    pub fn new(
+        reader: impl AsyncRead + Send + Unpin + 'static,
+        writer: impl AsyncWrite + Send + Unpin + 'static,
+        remote: String,
+    ) -> Self {
+        Self { reader: ReadHalf::Other(Box::new(reader)), writer: WriteHalf::Other(Box::new(writer)), remote }
+    }
 }
 
 impl fmt::Debug for Stream {

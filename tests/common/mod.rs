@@ -15,7 +15,7 @@ use bytes::{Buf, BytesMut};
 use rmi::{Address, InstanceId, Node, Role};
 use rmi_core::frame::{FrameHeader, GoAway, HEADER_LEN, PREAMBLE, frame_type, put_frame};
 use rmi_core::hello::{Hello, NodeRecord, PeerLimits};
-use rmi_net::seam::{Net, Stream};
+use rmi_net::seam::{Net, ReadHalf, Stream, WriteHalf};
 use rmi_net::transport::SystemNet;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Join};
 use tokio::net::{TcpListener, TcpStream};
@@ -135,7 +135,7 @@ pub(crate) struct Raw<S = TcpStream> {
 }
 
 /// One end of a connection within the process, where time can be virtual.
-pub(crate) type MemStream = Join<Box<dyn AsyncRead + Send + Unpin>, Box<dyn AsyncWrite + Send + Unpin>>;
+pub(crate) type MemStream = Join<ReadHalf, WriteHalf>;
 
 impl Raw<MemStream> {
     /// Connects to `mem://name`, and says nothing yet.

@@ -317,8 +317,8 @@ impl Net for ProxyNet {
             let (near, far) = tokio::io::duplex(64 << 10);
             let ((reader, writer), (from_dialer, to_dialer)) = (tokio::io::split(near), tokio::io::split(far));
             let dialer = Side::Other(Box::new(from_dialer), Box::new(to_dialer));
-            self.0.carry(dialer, Side::Other(acceptor.reader, acceptor.writer));
-            Ok(Stream { reader: Box::new(reader), writer: Box::new(writer), remote })
+            self.0.carry(dialer, Side::Other(Box::new(acceptor.reader), Box::new(acceptor.writer)));
+            Ok(Stream::new(reader, writer, remote))
         })
     }
 

@@ -70,7 +70,7 @@ use crate::budget::Bucket;
 use crate::host::Host;
 use crate::limits::{DEAD_AFTER, Limits, PING_AFTER};
 use crate::mutant::{self, Mutant};
-use crate::seam::{Clock, Stream};
+use crate::seam::{Clock, ReadHalf, Stream};
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Bell, Mutex, Notify, TriedMutex, lock, lock_tried};
 use crate::tasks::spawn;
@@ -597,7 +597,7 @@ impl State {
 
 /// The halves of the connection that its tasks own.
 pub(crate) struct Halves {
-    reader: Box<dyn tokio::io::AsyncRead + Send + Unpin>,
+    reader: ReadHalf,
     buffer: BytesMut,
 }
 

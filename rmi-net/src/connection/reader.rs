@@ -18,7 +18,7 @@ use rmi_core::hello::decode_records;
 use rmi_core::kind::Kind;
 use rmi_core::message::{Message, Response};
 use rmi_core::scan::{ScanError, Scanner};
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::AsyncReadExt;
 
 use super::assembly::{Assembly, Whole};
 use super::batch::{Batch, Settling};
@@ -29,7 +29,7 @@ use super::{Connection, Ended, Halves, NO_FRAME, pass};
 use crate::budget::{Bucket, Patience};
 use crate::limits::{DEAD_AFTER, LINGER, PING_AFTER};
 use crate::mutant::{self, Mutant};
-use crate::seam::Clock;
+use crate::seam::{Clock, ReadHalf};
 use crate::sync::atomic::Ordering;
 use crate::sync::lock;
 use crate::tasks::spawn;
@@ -64,7 +64,7 @@ struct Reader {
 
 /// Where it reads from, and what has not been handled of it.
 struct Input {
-    reader: Box<dyn AsyncRead + Send + Unpin>,
+    reader: ReadHalf,
     buffer: BytesMut,
     /// Bytes that are asked for.
     want: usize,
@@ -164,7 +164,7 @@ pub(super) async fn run(connection: Arc<Connection>, halves: Halves) {
 }
 
 /// Reads and drops what the peer still sends, for a while.
-async fn read_to_end(mut reader: Box<dyn AsyncRead + Send + Unpin>, clock: Arc<dyn Clock>) {
+async fn read_to_end(mut reader: ReadHalf, clock: Arc<dyn Clock>) {
     let mut nowhere = tokio::io::sink();
     tokio::select! {
         biased;

@@ -21,6 +21,7 @@ use super::outgoing::{Finished, Outgoing};
 use super::pending::{EndedCall, Progress};
 use super::{Connection, Ended, State, nil, pass};
 use crate::mutant::{self, Mutant};
+use crate::seam::WriteHalf;
 use crate::sync::atomic::Ordering;
 use crate::sync::{TriedGuard, lock, lock_tried};
 
@@ -35,7 +36,7 @@ const KEPT_BUFFER: usize = 64 << 10;
 #[repr(C)]
 pub(super) struct Io {
     /// `None` once the connection has ended.
-    writer: Option<Box<dyn AsyncWrite + Send + Unpin>>,
+    writer: Option<WriteHalf>,
     head: BytesMut,
     is_shut_down: bool,
     tail: VecDeque<Bytes>,
@@ -62,7 +63,7 @@ enum Flushed {
 }
 
 impl Io {
-    pub(super) fn new(writer: Box<dyn AsyncWrite + Send + Unpin>) -> Self {
+    pub(super) fn new(writer: WriteHalf) -> Self {
         Self {
             writer: Some(writer),
             head: BytesMut::new(),

@@ -56,5 +56,5 @@ impl Drop for Mem {
 
 fn stream(stream: tokio::io::DuplexStream, name: &str) -> Stream {
     let (reader, writer) = tokio::io::split(stream);
-    Stream { reader: Box::new(reader), writer: Box::new(writer), remote: name.to_owned() }
+    Stream::new(reader, writer, name.to_owned())
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::address::{Address, DEFAULT_PORT};
-use crate::seam::{BoxFuture, Listener, Stream};
+use crate::seam::{BoxFuture, Listener, ReadHalf, Stream, WriteHalf};
 
 /// How many ports after the default one are tried.
 const NEXT_PORTS: u16 = 1000;
@@ -64,7 +64,7 @@ fn is_of_stream(error: &io::Error) -> bool {
 fn ready(stream: TcpStream, remote: SocketAddr) -> io::Result<Stream> {
     stream.set_nodelay(true)?;
     let (reader, writer) = stream.into_split();
-    Ok(Stream { reader: Box::new(reader), writer: Box::new(writer), remote: remote.to_string() })
+    Ok(Stream { reader: ReadHalf::Tcp(reader), writer: WriteHalf::Tcp(writer), remote: remote.to_string() })
 }
 
 #[cfg(test)]

@@ -70,5 +70,5 @@ impl Drop for Unix {
 
 fn stream(stream: UnixStream, path: &Path) -> Stream {
     let (reader, writer) = stream.into_split();
-    Stream { reader: Box::new(reader), writer: Box::new(writer), remote: path.display().to_string() }
+    Stream::new(reader, writer, path.display().to_string())
 }

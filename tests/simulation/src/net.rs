@@ -77,8 +77,8 @@ impl SimulatedNet {
         let (reader, writer) = stream.into_split();
         self.ledger.opened(self.process, other, is_dialer);
         let end = Arc::new(StreamEnd { net: self.clone(), other, is_dialer });
-        let reader = Box::new(Reader { inner: reader, end: Arc::clone(&end), wait: None });
-        Ok(Stream { reader, writer: Box::new(Writer { inner: writer, end }), remote })
+        let reader = Reader { inner: reader, end: Arc::clone(&end), wait: None };
+        Ok(Stream::new(reader, Writer { inner: writer, end }, remote))
     }
 }
 

@@ -211,8 +211,7 @@ fn end_of(peer: InstanceId, is_dialer: bool, limits: Limits, host: &Arc<Host>, r
     let mut record = NodeRecord::new(peer, "peer");
     record.role = rmi_core::hello::Role::Member;
     let hello = Hello::new("cluster", record, PeerLimits { in_flight: 2, ..limits.for_peers() });
-    let writer = Box::new(wire.clone());
-    let stream = Stream { reader: Box::new(tokio::io::empty()), writer, remote: "memory".to_owned() };
+    let stream = Stream::new(tokio::io::empty(), wire.clone(), "memory".to_owned());
     let watcher: Weak<NoWatcher> = Weak::new();
     let (connection, _) = Connection::new(Parts {
         greeting: Greeting { hello, stream, buffer: BytesMut::new() },
