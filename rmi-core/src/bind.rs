@@ -54,11 +54,19 @@ pub fn bind<'a>(
 ) -> Result<Bound<'a>, BindError> {
     match bind_in_order(method, args, kwargs) {
         Some(bound) => Ok(bound),
-        None => {
-            let values = Values::Slots(fill(method, args, kwargs)?.into_iter());
-            Ok(Bound { method, values, n_taken: 0 })
-        }
+        None => bind_with_slots(method, args, kwargs),
     }
+}
+
+/// The same for any other call.
+#[cold]
+pub(crate) fn bind_with_slots<'a>(
+    method: &'static MethodDescriptor,
+    args: Positional<'a>,
+    kwargs: Option<&'a [u8]>,
+) -> Result<Bound<'a>, BindError> {
+    let values = Values::Slots(fill(method, args, kwargs)?.into_iter());
+    Ok(Bound { method, values, n_taken: 0 })
 }
 
 /// The same for a call that fits as it is, as most do.

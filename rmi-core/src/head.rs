@@ -29,7 +29,7 @@ impl Head {
     /// How a body begins that is a request.
     pub fn of(body: &[u8]) -> Option<Self> {
         let mut scanner = Scanner::new(body);
-        let n_elements = scanner.array_header().ok()?;
+        let n_elements = scanner.array_header().ok().filter(|n| *n > 0)?;
         let least_len = scanner.position() + n_elements;
         let name = scanner.str_bytes().ok()?;
         let method = scanner.position() - name.len()..scanner.position();
@@ -157,6 +157,13 @@ mod tests {
     /// `[m, [value]]`
     fn one_argument(value: &[u8]) -> Vec<u8> {
         [&[0x92, 0xa1, b'm', 0x91], value].concat()
+    }
+
+    #[test]
+    fn what_is_no_request_has_no_head() {
+        for body in [&b"\x90\xa1m"[..], b"", b"\x81\xa1m", b"\x91\x01", b"\x92\xa1m"] {
+            assert!(IncomingRequest::decode(body).is_err() && Head::of(body).is_none(), "{body:02x?}");
+        }
     }
 
     #[test]

@@ -191,7 +191,7 @@ impl Underway {
     }
 
     /// In the future of each type, for it is short: what most polls find is an answer. A ticket that has given it stays
-    /// where it is, for it has no other one, and is dropped with the future.
+    /// where it is, with nothing in it.
     #[inline]
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
         match &mut self.state {

@@ -197,8 +197,9 @@ impl Scope {
     pub fn enter<R>(&self, f: impl FnOnce() -> R) -> R {
         let has_rare = self.rare.is_some();
         let _restore = Entered {
-            outer: CURRENT.replace(Some(Current { deadline: self.deadline, has_rare })),
+            // First: it panics where the thread is ending.
             outer_rare: if has_rare { Some(self.enter_rare()) } else { None },
+            outer: CURRENT.replace(Some(Current { deadline: self.deadline, has_rare })),
         };
         f()
     }

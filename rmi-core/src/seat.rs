@@ -1,7 +1,8 @@
 //! Where the future of an `async` method is while it runs: in a box, which serves the next call of that method too.
 //!
 //! A future must not move once it has been polled, so each call would take memory and give it back. What a thread keeps
-//! instead are boxes in which nothing is left. There is one for each size: methods of the same size take turns.
+//! instead are boxes in which nothing is left. There are some places for them, found by size: the box that comes last has
+//! its place, and a method of another type takes a box of its own.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -43,9 +44,10 @@ impl MethodFuture {
         Self(Box::pin(next))
     }
 
-    /// Polls the method. When it ends, it is dropped at once; also if that panics, nothing is left of it then.
-    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Response> {
-        self.0.as_mut().poll(context)
+    /// Polls the method, unless it has ended. When it ends, its response is there, and it is dropped at once; also if that
+    /// panics, nothing is left of it then.
+    pub(crate) fn poll(&mut self, context: &mut Context<'_>, response: &mut Option<Response>) {
+        self.0.as_mut().poll(context, response);
     }
 
     /// Drops the method, if it has not ended. Also if that panics, nothing is left of it.
@@ -76,7 +78,7 @@ fn place(size: usize) -> usize {
 
 /// A method that has taken its seat, or an empty seat.
 trait Taken: Send {
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Response>;
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>, response: &mut Option<Response>);
 
     fn clear(self: Pin<&mut Self>);
 
@@ -85,13 +87,13 @@ trait Taken: Send {
 }
 
 impl<F: Future<Output = Response> + Send + 'static> Taken for Option<F> {
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Response> {
-        let Some(future) = self.as_mut().as_pin_mut() else { return Poll::Pending };
-        let polled = future.poll(context);
-        if polled.is_ready() {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>, response: &mut Option<Response>) {
+        if let Some(future) = self.as_mut().as_pin_mut()
+            && let Poll::Ready(ready) = future.poll(context)
+        {
+            *response = Some(ready);
             self.set(None);
         }
-        polled
     }
 
     fn clear(mut self: Pin<&mut Self>) {
@@ -117,10 +119,11 @@ mod tests {
 
     /// Polled once, what comes of it.
     fn poll(method: &mut MethodFuture) -> Option<Vec<u8>> {
-        match method.poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Response::Value(payload)) => Some(payload.body().to_vec()),
-            Poll::Ready(Response::Exception(exception)) => panic!("{exception:?}"),
-            Poll::Pending => None,
+        let mut response = None;
+        method.poll(&mut Context::from_waker(Waker::noop()), &mut response);
+        match response? {
+            Response::Value(payload) => Some(payload.body().to_vec()),
+            Response::Exception(exception) => panic!("{exception:?}"),
         }
     }
 

@@ -118,7 +118,7 @@ impl<'a> Call<'a> {
     pub fn bind(&self) -> Result<Slots<'a>, Rejection> {
         let bound = match bind::bind_in_order(self.method, self.args, self.kwargs) {
             Some(bound) => bound,
-            None => bind::bind(self.method, self.args, self.kwargs)?,
+            None => bind::bind_with_slots(self.method, self.args, self.kwargs)?,
         };
         Ok(Slots { bound, attachments: self.attachments })
     }

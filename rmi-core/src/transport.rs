@@ -75,9 +75,8 @@ pub trait Handover: Send + Sync + 'static {
 
 /// A call that is under way: the future of its outcome. Dropping it abandons the call.
 pub struct Ticket {
-    link: Arc<dyn Link>,
     /// `None` once the outcome was taken.
-    handover: Option<Arc<dyn Handover>>,
+    call: Option<(Arc<dyn Link>, Arc<dyn Handover>)>,
     id: u64,
     /// The waker of who polls for the first time is known.
     is_watched: bool,
@@ -88,7 +87,7 @@ pub struct Ticket {
 impl Ticket {
     /// The call `id` on `link`. `is_watched`: it was started by who polls it, whose waker `handover` has.
     pub fn new(link: Arc<dyn Link>, id: u64, handover: Arc<dyn Handover>, is_watched: bool) -> Self {
-        Self { link, handover: Some(handover), id, is_watched, companion: None }
+        Self { call: Some((link, handover)), id, is_watched, companion: None }
     }
 
     /// The same with something that lives until the call has ended or is abandoned.
@@ -107,9 +106,9 @@ impl Future for Ticket {
             return Poll::Pending;
         }
         // A future is not polled again once it was ready.
-        let Some(handover) = &self.handover else { return Poll::Pending };
+        let Some((_, handover)) = &self.call else { return Poll::Pending };
         let outcome = ready!(handover.poll_outcome(context));
-        if let Some(handover) = self.handover.take() {
+        if let Some((_, handover)) = self.call.take() {
             handover.release();
         }
         self.companion = None;
@@ -119,8 +118,8 @@ impl Future for Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if self.handover.is_some() {
-            self.link.abandon(self.id);
+        if let Some((link, _)) = &self.call {
+            link.abandon(self.id);
         }
     }
 }
