@@ -116,9 +116,9 @@ impl MethodTask {
         let is_well = catch_unwind(AssertUnwindSafe(|| self.scope.enter(|| future.clear()))).is_ok();
         // Where that panicked the method may not even have been dropped.
         if is_well {
-            future.keep()
+            future.keep();
         } else {
-            drop_guarded(future)
+            drop_guarded(future);
         }
         is_well
     }
