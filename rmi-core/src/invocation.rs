@@ -166,6 +166,7 @@ enum State {
 }
 
 impl Underway {
+    #[inline]
     fn start(&mut self, waker: Option<&Waker>) {
         let (State::Unsent, Some(request)) = (&self.state, &mut self.request) else { return };
         // Never twice, also if it panics: its request may have been taken out.
@@ -191,7 +192,7 @@ impl Underway {
     }
 
     /// In the future of each type, for it is short: what most polls find is an answer. A ticket that has given it stays
-    /// where it is, with nothing in it.
+    /// where it is, and holds its connection until the future is dropped.
     #[inline]
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
         match &mut self.state {
@@ -204,7 +205,12 @@ impl Underway {
         self.start(Some(context.waker()));
         loop {
             match &mut self.state {
-                State::Started(Started::Sent(ticket)) => return Pin::new(ticket).poll(context),
+                State::Started(Started::Sent(ticket)) => {
+                    if ticket.take_watched() {
+                        return Poll::Pending;
+                    }
+                    return Pin::new(ticket).poll(context);
+                }
                 State::Started(Started::Later(future)) => {
                     let started = ready!(future.as_mut().poll(context));
                     self.state = State::Started(started);

@@ -250,14 +250,13 @@ impl Request {
 
     /// Bytes of the message at most, without framing.
     pub fn len_at_most(&self) -> usize {
-        let attachments = self.args.attachments();
         // Headers: the array, the name, both argument headers, the time, the flags, the extensions.
-        let envelope =
-            64 + self.target.len() + attachments.len() * 9 + self.trace_parent().map_or(0, |text| text.len() + 32);
-        envelope
-            + self.args.positional().len()
-            + self.args.keywords().len()
-            + attachments.iter().map(Bytes::len).sum::<usize>()
+        let envelope = 64 + self.target.len() + self.trace_parent().map_or(0, |text| text.len() + 32);
+        let args = self.args.positional().len() + self.args.keywords().len();
+        match self.args.attachments() {
+            [] => envelope + args,
+            attachments => envelope + args + attachments.iter().map(|bytes| bytes.len() + 9).sum::<usize>(),
+        }
     }
 
     /// The W3C trace context that travels along.

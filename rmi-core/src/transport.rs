@@ -75,8 +75,9 @@ pub trait Handover: Send + Sync + 'static {
 
 /// A call that is under way: the future of its outcome. Dropping it abandons the call.
 pub struct Ticket {
+    link: Arc<dyn Link>,
     /// `None` once the outcome was taken.
-    call: Option<(Arc<dyn Link>, Arc<dyn Handover>)>,
+    handover: Option<Arc<dyn Handover>>,
     id: u64,
     /// The waker of who polls for the first time is known.
     is_watched: bool,
@@ -87,7 +88,13 @@ pub struct Ticket {
 impl Ticket {
     /// The call `id` on `link`. `is_watched`: it was started by who polls it, whose waker `handover` has.
     pub fn new(link: Arc<dyn Link>, id: u64, handover: Arc<dyn Handover>, is_watched: bool) -> Self {
-        Self { call: Some((link, handover)), id, is_watched, companion: None }
+        Self { link, handover: Some(handover), id, is_watched, companion: None }
+    }
+
+    /// Whether who has started the call need not poll it now: asked once.
+    #[inline]
+    pub(crate) fn take_watched(&mut self) -> bool {
+        std::mem::take(&mut self.is_watched)
     }
 
     /// The same with something that lives until the call has ended or is abandoned.
@@ -102,13 +109,13 @@ impl Future for Ticket {
     type Output = Outcome;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
-        if std::mem::take(&mut self.is_watched) {
+        if self.take_watched() {
             return Poll::Pending;
         }
         // A future is not polled again once it was ready.
-        let Some((_, handover)) = &self.call else { return Poll::Pending };
+        let Some(handover) = &self.handover else { return Poll::Pending };
         let outcome = ready!(handover.poll_outcome(context));
-        if let Some((_, handover)) = self.call.take() {
+        if let Some(handover) = self.handover.take() {
             handover.release();
         }
         self.companion = None;
@@ -118,8 +125,8 @@ impl Future for Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if let Some((link, _)) = &self.call {
-            link.abandon(self.id);
+        if self.handover.is_some() {
+            self.link.abandon(self.id);
         }
     }
 }
