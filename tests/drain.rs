@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use common::proxy::{Pieces, Proxy, Way};
@@ -198,6 +198,55 @@ async fn methods_that_still_run_may_call_their_peers() {
         until("the client has heard of it", || !client.snapshot().connections[0].takes_calls).await;
         of_client.dropped.add();
         assert_eq!(call.await.unwrap(), 1);
+        shutdown.await.unwrap();
+    })
+    .await;
+}
+
+/// Calls another peer from where requests are read, when it is told to.
+#[derive(Clone)]
+struct Direct {
+    runs: Counter,
+    go_on: Arc<Mutex<std::sync::mpsc::Receiver<Peer>>>,
+    called: Arc<Mutex<Option<tokio::task::JoinHandle<rmi::Result<usize>>>>>,
+}
+
+#[rmi_node]
+impl Direct {
+    #[rmi(direct)]
+    fn call(&self) {
+        self.runs.add();
+        let peer = self.go_on.lock().unwrap().recv().unwrap();
+        let call = CountingStub::new(&peer).run().send();
+        *self.called.lock().unwrap() = Some(tokio::spawn(async move { Ok(call.await?) }));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_direct_method_that_still_runs_may_call_any_peer() {
+    within(async {
+        let (let_go, go_on) = std::sync::mpsc::channel();
+        let (runs, go_on) = (Counter::default(), Arc::new(Mutex::new(go_on)));
+        let direct = Direct { runs, go_on, called: Arc::default() };
+        let server = Node::builder().name("server").listen("tcp://127.0.0.1:0").serve(direct.clone());
+        let server = server.start().await.unwrap();
+        let (caller, _) = node("caller", &[&server]).await;
+        let (other, _) = node("other", &[&server]).await;
+        other.peer("server").await.unwrap();
+        let to = server.peer("other").await.unwrap();
+        let call = DirectStub::new(caller.peer("server").await.unwrap()).call().send();
+        direct.runs.reaches(1).await;
+        let shutdown = tokio::spawn(server.shutdown(Duration::from_secs(20)).into_future());
+        let takes_calls = |link: &rmi::ConnectionSnapshot| link.peer == "server" && link.takes_calls;
+        until("the other has heard of it", || !other.snapshot().connections.iter().any(takes_calls)).await;
+        // Time for a connection to end that does not wait for the method.
+        let is_left = || !other.snapshot().connections.iter().any(|link| link.peer == "server");
+        let left = tokio::time::timeout(Duration::from_millis(200), until("it is left", is_left)).await;
+        assert!(left.is_err(), "the connection did not wait for the method");
+        let_go.send(to).unwrap();
+        call.await.unwrap();
+        let called = direct.called.lock().unwrap().take().unwrap();
+        called.await.unwrap().unwrap();
         shutdown.await.unwrap();
     })
     .await;

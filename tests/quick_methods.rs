@@ -476,6 +476,26 @@ fn those_that_wait_for_room_to_call_back_are_at_rest_and_find_it() {
     });
 }
 
+/// Not all polls are timed: whatever calls come in turn with it, it is found.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn once_it_blocks_in_turn_with_one_that_is_quick_it_is_found() {
+    let (server, _client, peer, _) = nodes(Limits::default()).await;
+    let one = || peer.invoke::<u64>("Quick.one", args![]);
+    for phase in 0..4 {
+        let reader = become_quick(&peer).await;
+        for _ in 0..phase {
+            one().await.unwrap();
+        }
+        within(async {
+            while act(&peer, "block").await.unwrap() == reader {
+                one().await.unwrap();
+            }
+        })
+        .await;
+    }
+    until_quiet(&[&server]).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_that_is_a_task_may_block_on_its_caller() {
     let (_server, _client, peer, _) = nodes(Limits::default()).await;

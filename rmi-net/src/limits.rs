@@ -106,8 +106,8 @@ limits! {
     /// The most calls of one peer that run at once: 1,024. The next one is refused with `Busy`. A peer with several
     /// connections has twice as many at most.
     calls_per_peer, with_calls_per_peer, 1;
-    /// The most calls of all peers that run at once: 8,192. Quick methods that begin at the same time on several threads, for
-    /// several connections, may exceed it by one each.
+    /// The most calls of all peers that run at once: 8,192. Quick methods that begin at the same time on several connections
+    /// may exceed it, and what a peer or a node may hold of memory, by one call for each thread.
     running_calls, with_running_calls, 1;
     /// The most calls that wait on this side for a peer that is at its limit: 1,024. The next one is `Overloaded`.
     waiting_calls, with_waiting_calls, 0;

@@ -12,8 +12,8 @@ use rmi_core::hello::InstanceId;
 pub struct Snapshot {
     /// The connections, ordered by the name of the peer.
     pub connections: Vec<ConnectionSnapshot>,
-    /// Methods that run, for whatever peer, of [`Limits::with_running_calls`](crate::Limits::with_running_calls). They
-    /// count until they have ended, cancelled or not, also where their connection has ended before.
+    /// Methods that run, for whatever peer, of [`Limits::with_running_calls`](crate::Limits::with_running_calls); one that
+    /// begins where its request is read counts when it waits. They count until they have ended, cancelled or not, also where their connection has ended before.
     pub running_calls: usize,
     /// Bytes of memory that their requests hold, of
     /// [`Limits::with_memory_per_node`](crate::Limits::with_memory_per_node).
@@ -45,7 +45,7 @@ pub struct ConnectionSnapshot {
     pub pending_calls: usize,
     /// Calls of this node that wait for room: for a place at the peer, or in the queue to it.
     pub waiting_calls: usize,
-    /// Methods that run for the peer, cancelled or not.
+    /// Methods that run for the peer, cancelled or not; one that begins where its request is read counts when it waits.
     pub running_calls: usize,
     /// Those of them whose answer is still wanted, in the order in which their requests were begun.
     pub methods: Vec<MethodSnapshot>,

@@ -30,7 +30,8 @@ pub(crate) fn lock_tried<T>(mutex: &TriedMutex<T>) -> TriedGuard<'_, T> {
 }
 
 /// A lock for a few moves between two threads that seldom meet there: it is given back by a plain store, which is half of
-/// what a lock costs that nobody waits for. Who finds it taken lets other threads run until it is free.
+/// what a lock costs that nobody waits for. Who finds it taken lets other threads run until it is free: not for threads that
+/// are scheduled in real time, which others of the same core would wait for.
 #[cfg(not(all(test, rmi_loom)))]
 pub(crate) type BriefMutex<T> = spin::mutex::SpinMutex<T, spin::relax::Yield>;
 

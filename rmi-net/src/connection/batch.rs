@@ -28,8 +28,8 @@ const MOST_ANSWERED: usize = 256;
 pub(super) const MOST_TIME: Duration = Duration::from_micros(500);
 
 /// Of so many polls of quick methods one is timed.
-const TIMED_TOGETHER: u32 = 8;
-/// Where they took long together, so many are timed one by one.
+const TIMED_OF: u32 = 8;
+/// Where those that are not took long together, so many are timed.
 const WATCHED: u32 = 64;
 
 /// When the reader lets go of what it has gathered.
@@ -60,15 +60,20 @@ pub(super) struct Batch {
     now: Option<Instant>,
     /// Time that methods took.
     spent: Duration,
-    /// Polls of quick methods since one was timed, and how many of those to come are timed one by one.
+    /// Polls that were not timed since the time that is known.
     n_untimed: u32,
+    /// How many polls to come are not timed, and how many are in any case.
+    n_skipped: u32,
     n_watched: u32,
+    /// What the next `n_skipped` is drawn from: nothing that callers do in turn keeps step with it.
+    dice: u32,
 }
 
 impl Batch {
     /// Begins, with nothing in it. `now`, if it is known.
     pub(super) fn begin(&mut self, now: Option<Instant>) {
         self.now = now;
+        self.n_untimed = 0;
         self.spent = Duration::ZERO;
     }
 
@@ -90,37 +95,47 @@ impl Batch {
         self.spent < MOST_TIME
     }
 
-    /// The time, read once for the end of one method and the beginning of the next.
-    pub(super) fn now(&mut self, read: impl FnOnce() -> Instant) -> Instant {
-        *self.now.get_or_insert_with(read)
+    /// A method begins whose time is to be taken. The time is read once for the end of one method and the beginning of the
+    /// next; what polls that were not timed took meanwhile is no time of this one, but of the batch.
+    pub(super) fn begins(&mut self, read: impl FnOnce() -> Instant) {
+        if self.now.is_none() {
+            self.now = Some(read());
+        } else if self.n_untimed > 0 && self.took(read()) > pace::QUICK {
+            self.n_watched = WATCHED;
+        }
+        self.n_untimed = 0;
+    }
+
+    /// Whether the next poll of a quick method is to be timed. Most are not, for to read the clock takes longer than many
+    /// of them; then it counts as one that was not.
+    pub(super) fn times_next(&mut self) -> bool {
+        if self.n_watched > 0 {
+            self.n_watched -= 1;
+            return true;
+        }
+        if self.n_skipped > 0 {
+            self.n_skipped -= 1;
+            self.n_untimed += 1;
+            return false;
+        }
+        // A linear congruential generator, with the numbers of Numerical Recipes.
+        self.dice = self.dice.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        self.n_skipped = (self.dice >> 16) % (2 * TIMED_OF - 1);
+        true
     }
 
     /// What comes next is no method's time.
     pub(super) fn forget_time(&mut self) {
         self.now = None;
+        self.n_untimed = 0;
     }
 
-    /// A method has ended, or waits, that began at the time which is [known](Self::now). How long it took.
+    /// A method has ended, or waits, that [began](Self::begins) to be timed. How long it took.
     pub(super) fn took(&mut self, now: Instant) -> Duration {
         let took = now.saturating_duration_since(self.now.unwrap_or(now));
         self.now = Some(now);
         self.spent += took;
         took
-    }
-
-    /// The same for a method that was quick so far: most are not timed, for to read the clock takes longer than many of
-    /// them. When one is, then with those before it, whose time is not lost; where that is more than one quick poll may
-    /// take, the next ones are timed one by one. `None` if it is not known of this one.
-    pub(super) fn took_sometimes(&mut self, now: impl FnOnce() -> Instant) -> Option<Duration> {
-        self.n_untimed += 1;
-        if self.n_watched == 0 && self.n_untimed < TIMED_TOGETHER {
-            return None;
-        }
-        let took = self.took(now());
-        let is_alone = std::mem::take(&mut self.n_untimed) == 1;
-        self.n_watched = if took > pace::QUICK { WATCHED } else { self.n_watched.saturating_sub(1) };
-        // If it was slow, it was one of them: it is found when it is slow again.
-        (is_alone || took <= pace::SLOW).then_some(took)
     }
 
     /// Whether an answer of this size has room.
@@ -168,7 +183,7 @@ impl Batch {
             state.outgoing.push(frame_type::WINDOW, 0, 0, |out| out.extend_from_slice(&credit.to_le_bytes()));
         }
         // What is written now is no method's time.
-        self.now = None;
+        self.forget_time();
         let had_room = std::mem::take(&mut self.has_room);
         if had_room {
             state.outgoing.append(&mut self.answers, std::mem::take(&mut self.n_answers));
@@ -197,49 +212,64 @@ impl Batch {
 mod tests {
     use super::*;
 
-    /// How long each of several methods took in one batch, as far as it was told, where each took so many microseconds.
-    fn told(batch: &mut Batch, micros: &[u64]) -> Vec<Option<u64>> {
-        let start = Instant::now();
+    /// Which of so many polls of one microsecond each are timed, all in one batch.
+    fn timed(batch: &mut Batch, start: Instant, n: u32) -> Vec<bool> {
         let mut now = start;
-        batch.begin(Some(start));
-        let mut end = |micros: &u64| {
-            now += Duration::from_micros(*micros);
-            let told = batch.took_sometimes(|| now);
-            told.map(|took| took.as_micros() as u64)
+        let mut poll = |_| {
+            let is_timed = batch.times_next();
+            if is_timed {
+                batch.begins(|| now);
+            }
+            now += Duration::from_micros(1);
+            if is_timed {
+                assert_eq!(batch.took(now), Duration::from_micros(1));
+            }
+            is_timed
         };
-        micros.iter().map(&mut end).collect()
+        (0..n).map(&mut poll).collect()
     }
 
     #[test]
-    fn one_of_several_quick_methods_is_timed_with_those_before_it() {
+    fn some_polls_of_quick_methods_are_timed_and_nothing_keeps_step_with_them() {
         let mut batch = Batch::default();
-        let mut expected = vec![None; 9];
-        expected[7] = Some(8);
-        assert_eq!(told(&mut batch, &[1; 9]), expected);
-        assert_eq!(batch.spent, Duration::from_micros(8));
-        // Also of those that come alone.
-        let alone: Vec<_> = (0..7).flat_map(|n| told(&mut batch, &[n])).collect();
-        assert_eq!(alone, [None, None, None, None, None, None, Some(6)]);
+        let start = Instant::now();
+        batch.begin(Some(start));
+        let timed = timed(&mut batch, start, 8000);
+        let n_timed = timed.iter().filter(|timed| **timed).count();
+        assert!((800..1200).contains(&n_timed), "{n_timed}");
+        // One of two, three, ... that take turns as often as the others.
+        for length in 2..10 {
+            for phase in 0..length {
+                let n = timed.iter().skip(phase).step_by(length).filter(|timed| **timed).count();
+                assert!(n * length > n_timed / 2, "{n} of {n_timed} at {phase} of {length}");
+            }
+        }
+        // No time is lost before the last one that was timed.
+        let last = timed.iter().rposition(|timed| *timed).unwrap();
+        assert_eq!(batch.spent, Duration::from_micros(last as u64 + 1));
     }
 
     #[test]
-    fn where_they_took_long_together_they_are_timed_one_by_one() {
-        let mut batch = Batch::default();
-        let long = pace::QUICK.as_micros() as u64;
-        let mut micros = vec![1; 7];
-        micros.extend([long, 1, 2]);
-        assert_eq!(told(&mut batch, &micros)[7..], [Some(long + 7), Some(1), Some(2)]);
-        let rest = told(&mut batch, &[1; WATCHED as usize]);
-        assert_eq!(rest.iter().filter(|told| told.is_some()).count(), WATCHED as usize - 2);
-    }
-
-    #[test]
-    fn one_that_is_slow_among_others_is_found_the_next_time() {
-        let mut batch = Batch::default();
-        let slow = pace::SLOW.as_micros() as u64 + 1;
-        let told = told(&mut batch, &[1, slow, 1, 1, 1, 1, 1, 1, 1, slow, 1]);
-        // Nobody is blamed for what another may have done.
-        assert_eq!(told[7..], [None, Some(1), Some(slow), Some(1)]);
-        assert_eq!(batch.spent, Duration::from_micros(2 * slow + 9));
+    fn where_those_that_are_not_timed_took_long_the_next_ones_are() {
+        let mut batch = Batch { n_skipped: 3, ..Batch::default() };
+        let start = Instant::now();
+        batch.begin(Some(start));
+        assert_eq!([(); 4].map(|()| batch.times_next()), [false, false, false, true]);
+        let long = pace::QUICK + Duration::from_nanos(1);
+        batch.begins(|| start + long);
+        // It took no time itself, but the batch has.
+        assert_eq!((batch.took(start + long), batch.spent), (Duration::ZERO, long));
+        batch.n_skipped = 3;
+        assert!((0..WATCHED).all(|_| batch.times_next()));
+        assert!(!batch.times_next());
+        // What was begun anew, or was no method's time, is nobody's.
+        for forget in [|batch: &mut Batch| batch.begin(None), Batch::forget_time] {
+            let mut batch = Batch { n_skipped: 1, ..Batch::default() };
+            batch.begin(Some(start));
+            assert!(!batch.times_next());
+            forget(&mut batch);
+            batch.begins(|| start + long);
+            assert_eq!((batch.n_watched, batch.spent), (0, Duration::ZERO));
+        }
     }
 }

@@ -154,7 +154,7 @@ impl Inline {
     /// for it.
     pub(super) fn drop_stopped(&mut self, connection: &Connection, batch: &mut Batch) -> bool {
         let Some(calls) = self.0.as_mut().filter(|_| batch.is_in_time()) else { return false };
-        batch.now(|| connection.clock.now());
+        batch.begins(|| connection.clock.now());
         let was_there = calls.drop_stopped();
         batch.took(connection.clock.now());
         was_there
@@ -213,11 +213,11 @@ impl Calls {
             let is_stopped = call.signal.begin_turn();
             let now = || connection.clock.now();
             if spent < MOST_TIME && is_stopped {
-                batch.now(now);
+                batch.begins(now);
                 self.remove(key);
                 spent += batch.took(now());
             } else if spent < MOST_TIME && pace.place() == Place::Reader {
-                batch.now(now);
+                batch.begins(now);
                 let polled = Pin::new(&mut call.task).poll(&mut Context::from_waker(&call.waker));
                 let took = batch.took(now());
                 pace.polled(Place::Reader, took);

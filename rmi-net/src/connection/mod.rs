@@ -90,6 +90,8 @@ pub(crate) trait Watcher: Send + Sync + 'static {
     fn on_goaway(self: Arc<Self>, connection: &Arc<Connection>, reason: GoAwayReason);
     /// The connection has ended; its calls were told.
     fn on_closed(&self, connection: &Connection);
+    /// The connections of the node.
+    fn connections(&self) -> Vec<Arc<Connection>>;
 }
 
 /// A connection whose two ends know each other.

@@ -281,11 +281,13 @@ impl Connection {
             Ok((incoming, position)) => (incoming, *position),
             Err(error) => {
                 let rejection = Rejection::new(Kind::BadArguments, format!("the request cannot be read: {error}"));
+                reading.batch.forget_time();
                 self.reject(id, "", false, rejection);
                 return Err(*error);
             }
         };
         if let Err(rejection) = self.try_request(id, (incoming, position), &message, opened, reading) {
+            reading.batch.forget_time();
             self.reject(id, incoming.method().unwrap_or_default(), incoming.is_one_way(), rejection);
         }
         Ok(())
@@ -303,12 +305,12 @@ impl Connection {
         let (came_at, turn) = opened.map_or((None, None), |opened| (Some(opened.at), opened.turn));
         let n_values = incoming.n_values + message.attachments().len();
         let memory = message.len() + n_values * BYTES_PER_VALUE;
-        let mut has_room = self.look_for_room(memory);
+        let mut room = self.look_for_room(memory);
         // Cancels that have come before this call: its caller counts on what those calls held.
-        while has_room.is_err() && inline.drop_stopped(self, batch) {
-            has_room = self.look_for_room(memory);
+        while room.is_err() && inline.drop_stopped(self, batch) {
+            room = self.look_for_room(memory);
         }
-        has_room?;
+        room?;
         let deadline = match incoming.remaining {
             None => None,
             Some(remaining) => {
@@ -364,17 +366,17 @@ impl Connection {
         let runs_here = polls || execution == Execution::Direct;
         let permit = if runs_here { None } else { Some(self.permit(id, memory)?) };
         let span = self.span(method, id);
-        if runs_here {
-            batch.now(|| self.clock.now());
+        let is_timed = if polls { batch.times_next() } else { runs_here };
+        if is_timed {
+            batch.begins(|| self.clock.now());
         }
         let begun =
             span.in_scope(|| begin(method, context, incoming.args, incoming.kwargs, message.attachments(), polls));
-        if polls {
-            if let Some(took) = batch.took_sometimes(|| self.clock.now()) {
+        if is_timed {
+            let took = batch.took(self.clock.now());
+            if polls {
                 method.pace.polled(Place::Reader, took);
             }
-        } else if runs_here {
-            batch.took(self.clock.now());
         }
         match (begun, turn) {
             (Begun::Done(response), _) => {

@@ -42,7 +42,7 @@ impl Connection {
         }
         if is_shutdown {
             // Methods that run for any peer may still need this one.
-            self.within(at, self.serving.idle()).await;
+            self.within(at, self.node_at_rest()).await;
         }
         let calls_ended = self.wait_until(|state| {
             let is_alone = is_shutdown || state.goaway.is_some();
@@ -70,6 +70,18 @@ impl Connection {
         let ended = self.wait_until(|_| None::<()>);
         self.within(Some(self.clock.now() + LINGER), ended).await;
         self.end(Ended::new(Kind::ConnectionLost, "the connection was closed"));
+    }
+
+    /// Waits until no method runs on the node, for whatever peer.
+    async fn node_at_rest(&self) {
+        // Those that have just begun where their requests were read count when that was handled. It rings then, for the other
+        // connections wind down too.
+        let connections = self.watcher.upgrade().map(|watcher| watcher.connections());
+        for connection in connections.unwrap_or_default() {
+            // One that has ended begins none.
+            let _ = connection.wait_until(|state| (!state.is_reading).then_some(())).await;
+        }
+        self.serving.idle().await;
     }
 
     /// Ends the connection when its calls have ended, unless this side is at it already.

@@ -528,6 +528,10 @@ impl Watcher for NodeInner {
         self.changed();
         self.knock.notify_one();
     }
+
+    fn connections(&self) -> Vec<Arc<Connection>> {
+        self.with_peers(|peers| peers.links())
+    }
 }
 
 impl Drop for NodeInner {

@@ -200,6 +200,10 @@ impl Watcher for NoWatcher {
     fn on_peers(&self, _: &Arc<Connection>, _: Vec<NodeRecord>) {}
     fn on_goaway(self: Arc<Self>, _: &Arc<Connection>, _: GoAwayReason) {}
     fn on_closed(&self, _: &Connection) {}
+
+    fn connections(&self) -> Vec<Arc<Connection>> {
+        Vec::new()
+    }
 }
 
 /// One end of a connection to the node `peer`, and the wire that it writes to.

@@ -171,3 +171,29 @@ fn a_dropped_call_is_taken_back_or_cancelled() {
         None
     });
 }
+
+/// A connection ends while a call that is alone, and counts as written, is just being written: as a whole, or in part.
+#[test]
+fn the_class_is_true_of_a_call_that_counts_as_written_before_it_is() {
+    for room in [0, 5, usize::MAX] {
+        model(move || {
+            let (connection, wire, mut writer) = connection(Limits::default(), room);
+            let ending = {
+                let connection = Arc::clone(&connection);
+                thread::spawn(move || connection.end(Ended::lost("closed")))
+            };
+            let started = start(&connection, request());
+            ending.join().unwrap();
+            writer.run();
+            let has_left = wire.ids(frame_type::REQUEST) == [1];
+            match started {
+                Some(Started::Sent(ticket)) => {
+                    let class = block_on(ticket).unwrap_err().class();
+                    assert_eq!(class, if has_left { Class::MaybeExecuted } else { Class::NotExecuted });
+                }
+                None => assert!(!has_left),
+                other => panic!("{other:?}"),
+            }
+        });
+    }
+}
