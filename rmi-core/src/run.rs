@@ -239,12 +239,18 @@ mod tests {
         assert!(is_panicked(response));
     }
 
-    /// Drops what it has when its thread ends, and counts who holds this then.
-    struct AtEnd(RefCell<Option<(MethodTask, Arc<()>, std::sync::mpsc::Sender<usize>)>>);
+    /// A method that is dropped when its thread ends; and how often what it holds is held then.
+    struct Last {
+        task: MethodTask,
+        held: Arc<()>,
+        sender: std::sync::mpsc::Sender<usize>,
+    }
+
+    struct AtEnd(RefCell<Option<Last>>);
 
     impl Drop for AtEnd {
         fn drop(&mut self) {
-            let Some((task, held, sender)) = self.0.take() else { return };
+            let Some(Last { task, held, sender }) = self.0.take() else { return };
             drop(task);
             sender.send(Arc::strong_count(&held)).unwrap();
         }
@@ -274,7 +280,7 @@ mod tests {
                 })
             };
             let Begun::Task(task) = begun(make, scope, false) else { panic!("it does not end") };
-            AT_END.with(|at_end| at_end.0.replace(Some((task, held, sender))));
+            AT_END.with(|at_end| at_end.0.replace(Some(Last { task, held, sender })));
         });
         thread.join().unwrap();
         assert_eq!(receiver.recv(), Ok(1), "the method has not been dropped");
