@@ -6,8 +6,8 @@
 //! for four times what is there, as far as it goes. What may be open, and how much of it, is bounded; a peer that goes
 //! beyond breaks the protocol.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -30,7 +30,7 @@ pub(super) type Key = (bool, u64);
 pub(super) struct Assembly {
     /// The part that is coming.
     coming: Option<Coming>,
-    open: HashMap<Key, Open>,
+    open: BTreeMap<Key, Open>,
     /// What the peer may send in parts.
     window: Window,
     connection: Arc<Connection>,
@@ -103,7 +103,7 @@ impl Assembly {
     pub(super) fn new(connection: &Arc<Connection>) -> Self {
         Self {
             connection: Arc::clone(connection),
-            open: HashMap::new(),
+            open: BTreeMap::new(),
             n_open_requests: 0,
             begun: 0,
             window: Window::new(connection.limits.window(), connection.limits.reassembly()),

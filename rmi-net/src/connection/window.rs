@@ -41,7 +41,8 @@ pub(super) struct Window {
     /// All bytes that the peer has sent, or begun to.
     spent: u64,
     shortest: Option<Duration>,
-    probe: Option<Probe>,
+    /// Behind a pointer: most connections never have one.
+    probe: Option<Box<Probe>>,
 }
 
 /// Credit that was given, whose effect is waited for.
@@ -85,7 +86,8 @@ impl Window {
             let now = now();
             if self.spent <= probe.beyond {
                 probe.last = now;
-            } else if let Some(Probe { at, from, last, .. }) = self.probe.take() {
+            } else if let Some(probe) = self.probe.take() {
+                let Probe { at, from, last, .. } = *probe;
                 let since = |earlier| now.saturating_duration_since(earlier);
                 self.widen(self.spent - from, since(at), since(last));
             }
@@ -135,7 +137,7 @@ impl Window {
         let (from, beyond) = (self.spent.saturating_sub(self.taken), self.spent + self.credit);
         if self.probe.is_none() {
             let now = now();
-            self.probe = Some(Probe { at: now, from, beyond, last: now });
+            self.probe = Some(Box::new(Probe { at: now, from, beyond, last: now }));
         }
         self.taken = 0;
         self.credit += due;
