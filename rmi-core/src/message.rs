@@ -605,8 +605,7 @@ fn decode_exception(body: &[u8], attachments: &[Bytes]) -> Result<Exception, Sca
             }
             key::PAYLOAD => {
                 let encoded = scanner.bin()?;
-                let mut inner = Scanner::new(encoded);
-                if inner.value().and_then(|_| inner.finish()).is_ok() {
+                if payload::pass(encoded).is_ok() {
                     let body = Bytes::copy_from_slice(encoded);
                     exception.payload = Some(Payload::shared(body, attachments.to_vec()));
                 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 /// A poll up to this is quick.
 pub(crate) const QUICK: Duration = Duration::from_micros(20);
 /// A poll above this must not happen where requests are read.
-pub(crate) const SLOW: Duration = Duration::from_micros(200);
+const SLOW: Duration = Duration::from_micros(200);
 /// A poll above this is work for the compute pool.
 const HEAVY: Duration = Duration::from_micros(500);
 

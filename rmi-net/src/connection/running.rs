@@ -82,18 +82,6 @@ impl Asked<'_> {
         if is_plain && !self.one_way && can_be_gathered(connection, &response, batch) {
             return batch.answer(self.id, &response);
         }
-        self.answer_other(connection, memory, response, batch, now);
-    }
-
-    #[inline(never)]
-    fn answer_other(
-        self,
-        connection: &Arc<Connection>,
-        memory: usize,
-        response: Response,
-        batch: &mut Batch,
-        now: impl FnOnce() -> Instant,
-    ) {
         self.log(connection, &response);
         if let Some(response) = self.gather_answer(connection, response, batch, now) {
             let permit = connection.permit_begun(self.id, memory);
@@ -101,6 +89,7 @@ impl Asked<'_> {
         }
     }
 
+    #[inline(never)]
     fn log(&self, connection: &Connection, response: &Response) {
         let Response::Exception(exception) = response else { return };
         let (caller, method, id) = (connection.peer_name(), &self.method.full_name, self.id);
@@ -114,6 +103,7 @@ impl Asked<'_> {
     }
 
     /// Adds the answer to those that leave together, if one is wanted. Gives back what has no room there.
+    #[inline(never)]
     fn gather_answer(
         &self,
         connection: &Connection,

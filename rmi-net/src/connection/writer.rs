@@ -11,7 +11,7 @@ use std::future::poll_fn;
 use std::io::IoSlice;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use rmi_core::message::Response;
@@ -94,20 +94,22 @@ impl Io {
         outgoing.fill(&mut self.head, &mut self.tail, &mut self.finished);
     }
 
-    /// Writes once. `Ready(0)` if the other end takes nothing any more.
+    /// Writes once. What there is is not empty, so an other end that takes nothing of it takes nothing any more: an error.
     fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
         let Some(writer) = &mut self.writer else {
             return Poll::Ready(Err(std::io::ErrorKind::NotConnected.into()));
         };
-        if self.tail.is_empty() {
-            return Pin::new(writer).poll_write(context, &self.head);
-        }
-        let mut slices = [IoSlice::new(&[]); MOST_SLICES];
-        slices[0] = IoSlice::new(&self.head);
-        for (slice, bytes) in slices[1..].iter_mut().zip(&self.tail) {
-            *slice = IoSlice::new(bytes);
-        }
-        Pin::new(writer).poll_write_vectored(context, &slices)
+        let written = if self.tail.is_empty() {
+            ready!(Pin::new(writer).poll_write(context, &self.head))
+        } else {
+            let mut slices = [IoSlice::new(&[]); MOST_SLICES];
+            slices[0] = IoSlice::new(&self.head);
+            for (slice, bytes) in slices[1..].iter_mut().zip(&self.tail) {
+                *slice = IoSlice::new(bytes);
+            }
+            ready!(Pin::new(writer).poll_write_vectored(context, &slices))
+        };
+        Poll::Ready(if let Ok(0) = written { Err(std::io::ErrorKind::WriteZero.into()) } else { written })
     }
 
     /// Takes off what was written. Gives back how much of it was small frames.
@@ -174,9 +176,7 @@ impl Connection {
     /// Writes small frames that count as written already. Whether they are: else what is left of them is in hand again.
     fn write_small(&self, io: &mut Io, n_frames: usize) -> std::io::Result<bool> {
         let n = match io.poll_write(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Ok(0)) => return Err(std::io::ErrorKind::WriteZero.into()),
-            Poll::Ready(Ok(n)) => n,
-            Poll::Ready(Err(error)) => return Err(error),
+            Poll::Ready(written) => written?,
             Poll::Pending => 0,
         };
         let is_whole = n == io.head.len();
@@ -230,7 +230,6 @@ impl Connection {
         loop {
             while !io.is_empty() {
                 match io.poll_write(context) {
-                    Poll::Ready(Ok(0)) => return Err(std::io::ErrorKind::WriteZero.into()),
                     Poll::Ready(Ok(n)) => {
                         let n_head = io.advance(n);
                         io.written.small += n_head;
