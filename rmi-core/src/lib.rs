@@ -31,6 +31,7 @@ pub mod rejection;
 pub mod remote;
 pub mod reply;
 pub mod run;
+mod scalar;
 pub mod scan;
 pub mod scope;
 mod seat;

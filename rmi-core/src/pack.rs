@@ -1,4 +1,4 @@
-//! The few MessagePack headers that the envelope is made of, written by hand into a connection's buffer.
+//! The few MessagePack headers that the envelope is made of, and integers, written by hand.
 
 use bytes::{BufMut, BytesMut};
 
@@ -8,10 +8,17 @@ pub fn nil(out: &mut BytesMut) {
 }
 
 /// An unsigned integer, as short as it can be.
-pub fn uint(out: &mut BytesMut, value: u64) {
+#[inline]
+pub fn uint(out: &mut impl BufMut, value: u64) {
     if value < 0x80 {
         out.put_u8(value as u8);
-    } else if let Ok(value) = u8::try_from(value) {
+    } else {
+        long_uint(out, value);
+    }
+}
+
+fn long_uint(out: &mut impl BufMut, value: u64) {
+    if let Ok(value) = u8::try_from(value) {
         out.put_u8(0xcc);
         out.put_u8(value);
     } else if let Ok(value) = u16::try_from(value) {
@@ -23,6 +30,33 @@ pub fn uint(out: &mut BytesMut, value: u64) {
     } else {
         out.put_u8(0xcf);
         out.put_u64(value);
+    }
+}
+
+/// An integer, as short as it can be.
+#[inline]
+pub(crate) fn int(out: &mut impl BufMut, value: i64) {
+    match u64::try_from(value) {
+        Ok(value) => uint(out, value),
+        Err(_) => negative(out, value),
+    }
+}
+
+fn negative(out: &mut impl BufMut, value: i64) {
+    if value >= -32 {
+        out.put_i8(value as i8);
+    } else if let Ok(value) = i8::try_from(value) {
+        out.put_u8(0xd0);
+        out.put_i8(value);
+    } else if let Ok(value) = i16::try_from(value) {
+        out.put_u8(0xd1);
+        out.put_i16(value);
+    } else if let Ok(value) = i32::try_from(value) {
+        out.put_u8(0xd2);
+        out.put_i32(value);
+    } else {
+        out.put_u8(0xd3);
+        out.put_i64(value);
     }
 }
 

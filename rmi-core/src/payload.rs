@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 
 use crate::blob;
 use crate::kept::{self, Kept};
+use crate::scalar;
 use crate::scan::{self, ScanError, Scanner};
 
 thread_local! {
@@ -121,6 +122,12 @@ impl Payload {
     /// # Errors
     /// What the value's `Serialize` says.
     pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Self, EncodeError> {
+        let mut short = [0; SHORT];
+        let mut rest = &mut short[..];
+        if scalar::write(value, &mut rest) {
+            let len = SHORT - rest.len();
+            return Ok(Self(Body::Short { len: len as u8, bytes: short }));
+        }
         let (mut buffer, mut attachments) = (Buffer::new(), Vec::new());
         encode(value, &mut buffer.0, &mut attachments)?;
         if attachments.is_empty() {
@@ -201,6 +208,9 @@ pub(crate) fn encode<T: Serialize + ?Sized>(
     body: &mut Vec<u8>,
     attachments: &mut Vec<Bytes>,
 ) -> Result<(), EncodeError> {
+    if scalar::write(value, body) {
+        return Ok(());
+    }
     blob::collecting(attachments, || {
         let mut serializer = rmp_serde::Serializer::new(body).with_struct_map().with_bytes(BytesMode::ForceIterables);
         value.serialize(&mut serializer)
@@ -213,6 +223,9 @@ pub(crate) fn decode_raw<T: DeserializeOwned>(
     bytes: &[u8],
     attachments: &[Bytes],
 ) -> Result<T, rmp_serde::decode::Error> {
+    if let Some(value) = scalar::read(bytes) {
+        return Ok(value);
+    }
     let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
     // Each level of the document takes two of the decoder's; the scanner is the real bound.
     deserializer.set_max_depth(scan::MAX_DEPTH * 2 + 2);
