@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 
 use crate::exception::{CallError, Exception, InvocationException, RemoteError};
 use crate::kind::{Class, Kind};
-use crate::message::{Request, Response};
+use crate::message::{Request, Response, Target};
 use crate::reply::RemoteCause;
 use crate::scope::{Scope, TooManyWait};
 use crate::transport::{Outcome, Started, Transport};
@@ -121,7 +121,7 @@ impl<T, E> Invocation<T, E> {
         if Scope::is_entered() {
             self.request.scope = Scope::current().map(Scope::handed_on);
         }
-        let call = Underway { transport: self.transport, request: Some(self.request), state: State::Unsent };
+        let call = Underway { transport: self.transport, state: State::Unsent, asked: Asked::InDraft(self.request) };
         InvocationFuture { call, types: PhantomData }
     }
 }
@@ -154,9 +154,15 @@ pub struct InvocationFuture<T, E = RemoteError> {
 /// A call under way, whatever it returns or raises: compiled once, not for each type.
 struct Underway {
     transport: Arc<dyn Transport>,
-    /// `None` once it has ended well.
-    request: Option<Request>,
     state: State,
+    asked: Asked,
+}
+
+/// What is called.
+enum Asked {
+    /// It has not been started: with all that it is called with.
+    InDraft(Request),
+    Begun(Target),
 }
 
 enum State {
@@ -168,27 +174,26 @@ enum State {
 impl Underway {
     #[inline]
     fn start(&mut self, waker: Option<&Waker>) {
-        let (State::Unsent, Some(request)) = (&self.state, &mut self.request) else { return };
+        let (State::Unsent, Asked::InDraft(request)) = (&self.state, &mut self.asked) else { return };
         // Never twice, also if it panics: its request may have been taken out.
         self.state = State::Done;
         let started = match request.args.error() {
             Some(error) => Started::refused(CallError::new(Kind::RequestEncode, error.to_string())),
             None => self.transport.start(request, waker),
         };
-        request.sent();
         self.state = State::Started(started);
-    }
-
-    /// It has ended well: nobody asks for its name any more.
-    fn forget(&mut self) {
-        if let Some(request) = self.request.take() {
+        let target = std::mem::take(&mut request.target);
+        if let Asked::InDraft(request) = std::mem::replace(&mut self.asked, Asked::Begun(target)) {
             request.keep();
         }
     }
 
-    /// What is called; empty once it has ended well.
+    /// The name of what is called.
     fn method(&self) -> String {
-        self.request.as_ref().map(|request| request.target.to_string()).unwrap_or_default()
+        match &self.asked {
+            Asked::InDraft(request) => request.target.to_string(),
+            Asked::Begun(target) => target.to_string(),
+        }
     }
 
     /// In the future of each type, for it is short: what most polls find is an answer. A ticket that has given it stays
@@ -298,10 +303,7 @@ impl<T: DeserializeOwned, E: RemoteCause> InvocationFuture<T, E> {
     fn finish(&mut self, outcome: Outcome) -> Result<T, InvocationException<E>> {
         match outcome {
             Ok(Response::Value(payload)) => match payload.decode() {
-                Ok(value) => {
-                    self.call.forget();
-                    Ok(value)
-                }
+                Ok(value) => Ok(value),
                 Err(error) => {
                     let exception = Exception::new(Kind::ResponseDecode, error.to_string());
                     Err(self.failed(Ok(Box::new(exception))))
@@ -359,7 +361,6 @@ mod tests {
 
     use super::*;
     use crate::draft;
-    use crate::message::Target;
     use crate::payload::Payload;
     use crate::transport::{Handover, Link, Ticket};
     use crate::{Args, Blob, args};
@@ -390,15 +391,20 @@ mod tests {
     #[test]
     fn what_is_moved_for_each_call_is_small() {
         assert_eq!(size_of::<Invocation<String>>(), 24);
-        assert!(size_of::<InvocationFuture<String>>() <= 96);
+        assert!(size_of::<InvocationFuture<String>>() <= 128);
     }
 
     #[test]
-    fn the_draft_of_a_call_that_goes_well_is_for_the_next_one() {
+    fn the_draft_of_a_call_that_was_sent_is_for_the_next_one() {
         let seven = || Ok(Response::Value(Payload::copied(&[7])));
-        for _ in 0..3 {
-            assert_eq!(call(seven, args![1]).wait().unwrap(), 7);
+        let futures = [(); 3].map(|()| {
+            let future = call(seven, args![1]).send();
             assert_eq!(draft::n_kept(), 1);
+            future
+        });
+        for future in futures {
+            assert!(format!("{future:?}").contains("Service.method"));
+            assert_eq!(future.wait().unwrap(), 7);
         }
         drop(call(seven, args![1]));
         assert_eq!(draft::n_kept(), 0);
