@@ -7,6 +7,8 @@
 
 use std::ops::Range;
 
+use smallvec::SmallVec;
+
 use crate::message::IncomingRequest;
 use crate::positional::Positional;
 use crate::scan::{ScanError, Scanner};
@@ -14,7 +16,8 @@ use crate::scan::{ScanError, Scanner};
 /// What a request begins with, up to its first argument.
 #[derive(Debug, Clone)]
 pub struct Head {
-    bytes: Vec<u8>,
+    /// Here, not on the heap, if they are not many: who compares them has not been here for long.
+    bytes: SmallVec<[u8; 48]>,
     /// The fewest bytes that can hold as many elements as are announced.
     least_len: usize,
     n_elements: usize,
@@ -35,7 +38,7 @@ impl Head {
         let method = scanner.position() - name.len()..scanner.position();
         let has_args = n_elements > 1 && !scanner.nil();
         let n_args = if has_args { scanner.array_header().ok()? } else { 0 };
-        let bytes = body.get(..scanner.position())?.to_vec();
+        let bytes = body.get(..scanner.position())?.into();
         Some(Self { bytes, least_len, n_elements, method, n_args, n_values: scanner.n_values() })
     }
 
