@@ -7,7 +7,9 @@
 mod under_loom;
 
 #[cfg(all(test, rmi_loom))]
-pub(crate) use self::under_loom::{Mutex, Mutex as BriefMutex, MutexGuard, Notify, TriedGuard, TriedMutex, atomic};
+pub(crate) use self::under_loom::{
+    Mutex, Mutex as BriefMutex, MutexGuard, Notify, TriedGuard, TriedMutex, atomic, prefetch,
+};
 #[cfg(not(all(test, rmi_loom)))]
 pub(crate) use std::sync::{Mutex, Mutex as TriedMutex, MutexGuard, MutexGuard as TriedGuard, atomic};
 #[cfg(not(all(test, rmi_loom)))]
@@ -27,6 +29,13 @@ pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// The same for a lock that others only try to take.
 pub(crate) fn lock_tried<T>(mutex: &TriedMutex<T>) -> TriedGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Has the processor fetch the lock itself, without taking it.
+#[cfg(not(all(test, rmi_loom)))]
+#[inline(always)]
+pub(crate) fn prefetch<T>(mutex: &Mutex<T>) {
+    std::hint::black_box(mutex.is_poisoned());
 }
 
 /// A lock for a few moves between two threads that seldom meet there: it is given back by a plain store, which is half of

@@ -5,6 +5,7 @@
 //! A service that is not offered any more is not kept by those who have called it: what is remembered holds nothing. Only
 //! while the reader handles what it has read, the method of the last call is held for the next one.
 
+use std::hint::black_box;
 use std::sync::{Arc, Weak};
 
 use rmi_core::head::Head;
@@ -99,6 +100,12 @@ impl Known {
             }
         };
         Ok(&self.at_hand.insert(at_hand).method)
+    }
+
+    /// See [`Connection::prefetch`](super::Connection::prefetch).
+    #[inline(always)]
+    pub(super) fn prefetch(&self) {
+        black_box(self.methods.get(self.last).map(|known| known.method.strong_count()));
     }
 
     /// Holds no method any more.

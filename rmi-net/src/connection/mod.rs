@@ -44,6 +44,7 @@ mod writer;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
+use std::hint::black_box;
 use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -72,7 +73,7 @@ use crate::limits::{DEAD_AFTER, Limits, PING_AFTER};
 use crate::mutant::{self, Mutant};
 use crate::seam::{Clock, ReadHalf, Stream};
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use crate::sync::{Bell, Mutex, Notify, TriedMutex, lock, lock_tried};
+use crate::sync::{Bell, Mutex, Notify, TriedMutex, lock, lock_tried, prefetch};
 use crate::tasks::spawn;
 
 /// No frame has come in part.
@@ -316,6 +317,22 @@ impl Connection {
             watcher,
         });
         (connection, Halves { reader, buffer })
+    }
+
+    /// Has the processor fetch what the next call touches all at once, where it would wait for one line of memory after the
+    /// other as each is come to. Saves 1 to 2 % of a call where hundreds of connections take turns
+    /// (`taskset -c 1 target/release/speed E`).
+    #[inline(always)]
+    fn prefetch(&self) {
+        // A field of each line. Nothing waits for what is not used.
+        black_box(self.serving.n_running());
+        black_box(self.default_timeout);
+        black_box(self.message_limit);
+        prefetch(&self.state);
+        prefetch(&self.io);
+        black_box(self.n_in_row.load(Ordering::Relaxed));
+        black_box(self.heard_at.load(Ordering::Relaxed));
+        black_box(self.progress.is_heard());
     }
 
     /// Starts the connection's tasks.

@@ -52,6 +52,8 @@ struct Reader {
     /// Bytes that came in this turn, and whether a call or an answer was among them.
     n_in_turn: usize,
     has_calls: bool,
+    /// A millisecond has passed between the last two reads: what a call touches is no longer in the processor's caches.
+    is_cold: bool,
     /// The greatest id of a request that was handled, and the greatest that is accepted.
     last_request: u64,
     last_accepted: u64,
@@ -114,6 +116,7 @@ pub(super) async fn run(connection: Arc<Connection>, halves: Halves) {
         connection,
         n_in_turn: 0,
         has_calls: false,
+        is_cold: false,
         last_request: 0,
         last_accepted: u64::MAX,
         reading: Reading::default(),
@@ -232,6 +235,10 @@ impl Reader {
     /// Reads what is there: the rest of a part straight to its message, all else to the buffer. `None` if there is nothing,
     /// but a method that waits here was woken.
     fn poll_read(&mut self, input: &mut Input, context: &mut Context<'_>) -> Poll<Option<std::io::Result<usize>>> {
+        if self.is_cold {
+            self.connection.prefetch();
+            self.reading.known.prefetch();
+        }
         let Input { reader, buffer, want } = input;
         let read = if let Some(mut target) = self.assembly.target() {
             let read = pin!(reader.read_buf(&mut target)).poll(context);
@@ -273,6 +280,7 @@ impl Reader {
         // Nobody else writes it.
         let heard_at = self.connection.heard_at.load(Ordering::Relaxed);
         self.connection.heard_at.store(age, Ordering::Relaxed);
+        self.is_cold = age > heard_at;
         if age.saturating_sub(heard_at) >= DEAD_AFTER.as_millis() as u64 { Err(Ended::silent()) } else { Ok(()) }
     }
 

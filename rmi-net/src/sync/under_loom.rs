@@ -9,6 +9,9 @@ use loom::sync::Condvar;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 pub(crate) use loom::sync::{Mutex, MutexGuard, atomic};
 
+/// Nothing to be seen.
+pub(crate) fn prefetch<T>(_: &T) {}
+
 /// A lock that is not only waited for but also tried. Who tries to take one of loom's own waits for it all the same, and is
 /// stuck for ever where its holder waits for what the other has.
 #[derive(Debug, Default)]
