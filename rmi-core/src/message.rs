@@ -337,7 +337,6 @@ impl<'a> Options<'a> {
                     options.trace_parent = Scanner::new(value).str().ok();
                 }
             }
-            *scanner = scanner.clone().left();
         }
         for _ in 6..n_elements {
             scanner.value()?;
@@ -767,6 +766,25 @@ impl Message<'_> {
         match self {
             Message::Borrowed(body) => Payload::copied(body),
             Message::Owned { body, attachments } => Payload::shared(body.clone(), attachments.clone()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scan::MAX_DEPTH;
+
+    #[test]
+    fn what_is_surplus_nests_as_deep_behind_extensions_as_without_them() {
+        // One level is that of the request.
+        for n in [MAX_DEPTH - 2, MAX_DEPTH - 1] {
+            let surplus = [&vec![0x91; n], &[0x90][..]].concat();
+            for extensions in [&b"\xc0"[..], b"\x80", b"\x81\xa1x\x90"] {
+                let body = [b"\x97\xa1m\xc0\xc0\xc0\xc0", extensions, &surplus].concat();
+                let expected = if n + 2 > MAX_DEPTH { Some(ScanError::TooDeep) } else { None };
+                assert_eq!(IncomingRequest::decode(&body).err(), expected, "{n} {extensions:02x?}");
+            }
         }
     }
 }
