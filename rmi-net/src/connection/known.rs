@@ -117,6 +117,8 @@ impl Known {
         let method = host.resolve(name)?;
         let idx = self.methods.len();
         if idx < MOST_KNOWN && name.len() <= MAX_METHOD_NAME {
+            // Most peers call few methods, and there may be many peers.
+            self.methods.reserve_exact(1);
             self.methods.push(KnownMethod { name: name.into(), method: Arc::downgrade(&method), head: None });
         }
         Ok(AtHand { idx, method })
