@@ -6,7 +6,7 @@ mod common;
 
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use common::{Counter, MemStream, Raw, hello, until, virtually};
 use rmi::{Blob, CallContext, Class, Failure, Kind, Limits, Node, Peer, Role, StartError, Value, args, rmi_node};
 use rmi_core::frame::{FrameHeader, GoAwayReason, HEADER_LEN, PREAMBLE, frame_flag, frame_type, put_frame};
@@ -396,6 +396,35 @@ fn calls_in_flight_and_calls_that_wait() {
         calls.remove(0).await.unwrap();
         calls.push(peer.invoke::<()>("Store.hold", args![6]).send());
         let error = peer.invoke::<()>("Store.hold", args![7]).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Overloaded);
+    });
+}
+
+/// Calls its peer when it is dropped.
+struct CallsWhenDropped(Peer);
+
+impl AsRef<[u8]> for CallsWhenDropped {
+    fn as_ref(&self) -> &[u8] {
+        b"held"
+    }
+}
+
+impl Drop for CallsWhenDropped {
+    fn drop(&mut self) {
+        drop(self.0.invoke::<()>("Store.hold", args![0]).send());
+    }
+}
+
+#[test]
+fn a_call_that_is_refused_may_call_when_it_is_dropped() {
+    virtually(async {
+        let theirs = PeerLimits { in_flight: 1, ..PeerLimits::default() };
+        let (_node, peer, _raw) = silent("limit-refused", Limits::default().with_waiting_calls(0), theirs).await;
+        let _first = peer.invoke::<()>("Store.hold", args![0]).send();
+        let held = CallsWhenDropped(peer.clone());
+        // The call has all that is left of it.
+        let call = peer.invoke::<()>("Store.hold", args![Blob::from(Bytes::from_owner(held))]);
+        let error = call.await.unwrap_err();
         assert_eq!(error.kind(), Kind::Overloaded);
     });
 }

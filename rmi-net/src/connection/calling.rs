@@ -74,7 +74,7 @@ impl Connection {
         }
         let n_bytes = message.len(request);
         if state.row.is_before(request.scope.is_some()) || !self.has_room(&state, n_bytes, request.one_way) {
-            return Some(self.start_later(&mut state, request.take(), n_bytes, deadline, detour.clone()));
+            return Some(self.start_later(&mut state, request, n_bytes, deadline, detour.clone()));
         }
         let sent = self.send(state, request, message, deadline, remaining, starter);
         Some(sent.started(self))
@@ -84,7 +84,7 @@ impl Connection {
     fn start_later(
         self: &Arc<Self>,
         state: &mut State,
-        mut request: Request,
+        request: &mut Request,
         n_bytes: usize,
         deadline: Option<Instant>,
         detour: Weak<impl Detour>,
@@ -94,6 +94,8 @@ impl Connection {
         if lacks_place || state.row.len() >= self.limits.waiting_calls() {
             return overloaded(state, lacks_place);
         }
+        // Not before: what is refused is dropped when the lock is given back, for it may have code of others in it.
+        let mut request = request.take();
         let place = PlaceInRow { connection: Arc::clone(self), place: state.row.join(is_nested) };
         self.n_in_row.fetch_add(1, Ordering::Relaxed);
         Started::Later(Box::pin(async move {
