@@ -6,6 +6,8 @@
 //! Invariant: what is written here is what rmp-serde writes, and what is read here it reads as the same. All else is left
 //! to it: every other type, every other way to write a number, and every error.
 
+use std::mem::needs_drop;
+
 use bytes::BufMut;
 use castaway::cast;
 
@@ -14,6 +16,10 @@ use crate::pack;
 /// Writes a value if it is a scalar.
 #[inline(always)]
 pub(crate) fn write<T: ?Sized>(value: &T, out: &mut impl BufMut) -> bool {
+    // Of most other types nothing of what follows is compiled: builds without optimization are much smaller.
+    if const { needs_drop::<T>() || size_of::<&T>() > size_of::<&()>() } {
+        return false;
+    }
     macro_rules! integers {
         ($write:ident as $wide:ty: $($integer:ty),*) => {
             $(if let Ok(value) = cast!(value, &$integer) {
@@ -43,6 +49,10 @@ pub(crate) fn write<T: ?Sized>(value: &T, out: &mut impl BufMut) -> bool {
 /// Reads a scalar. `None` also for one that is written as another type.
 #[inline(always)]
 pub(crate) fn read<T>(bytes: &[u8]) -> Option<T> {
+    // As above.
+    if const { needs_drop::<T>() || size_of::<T>() > size_of::<u64>() } {
+        return None;
+    }
     let mut read = None;
     macro_rules! integers {
         ($($integer:ty),*) => {
