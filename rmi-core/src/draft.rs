@@ -3,9 +3,9 @@
 //! From the stub to the connection a call is moved from hand to hand, and moving it cost more than writing it. So
 //! [`Args`](crate::Args) and [`Request`](crate::message::Request) are pointers to a draft. Once the call is on its way the
 //! thread keeps the draft, with its buffers, for the next one; with the call stays the name of what is called. So a call
-//! that goes out at once allocates nothing, and however many are under way, those that a thread starts are written in the
-//! same memory. What has to wait before it goes out is taken along in a draft of its own, and what never starts (dropped,
-//! panicked) takes its draft along.
+//! that goes out at once allocates nothing, and however many are under way, the next one is written in memory that is at
+//! hand. What has to wait before it goes out is taken along in a draft of its own, and what never starts (dropped, panicked)
+//! takes its draft along.
 //!
 //! Invariants: a draft that is kept is blank, so it keeps nothing alive; how many are kept, and how large, is bounded.
 
@@ -18,10 +18,12 @@ use crate::kept::{self, Kept};
 use crate::message::Target;
 use crate::scope::Scope;
 
-/// How many drafts a thread keeps: more calls than this are seldom built before the first of them starts.
-const MOST_KEPT: usize = 32;
-/// How large each of their two buffers may be.
-const KEPT_CAPACITY: usize = 4 << 10;
+/// How many drafts a thread keeps: as many calls may be built before the first of them starts.
+const MOST_KEPT: usize = 256;
+/// How large each of their two buffers may be, and those of the first few.
+const KEPT_CAPACITY: usize = 512;
+const MOST_KEPT_LARGE: usize = 16;
+const KEPT_CAPACITY_LARGE: usize = 4 << 10;
 
 thread_local! {
     // Boxes, because it is them who are used again.
@@ -62,10 +64,10 @@ impl Draft {
         kept::take(&KEPT).unwrap_or_default()
     }
 
-    /// The call has been sent, or never will be, and its target was taken out: the draft is for another one.
-    pub(crate) fn keep(mut self: Box<Self>) {
-        debug_assert_eq!(self.target, Target::default());
-        self.args.clear(KEPT_CAPACITY);
+    /// The call has been sent, or never will be: all that is still of use is its name. The draft is for another one.
+    pub(crate) fn keep(mut self: Box<Self>) -> Target {
+        let target = std::mem::take(&mut self.target);
+        self.args.clear(KEPT_CAPACITY_LARGE);
         self.timeout = None;
         self.deadline = None;
         self.begun_deadline = None;
@@ -73,7 +75,13 @@ impl Draft {
         self.one_way = false;
         self.trace_parent = None;
         self.scope = None;
-        kept::keep(&KEPT, MOST_KEPT, self);
+        kept::keep(&KEPT, MOST_KEPT, |n_kept| {
+            if n_kept >= MOST_KEPT_LARGE {
+                self.args.clear(KEPT_CAPACITY);
+            }
+            self
+        });
+        target
     }
 }
 
@@ -103,8 +111,7 @@ mod tests {
         request.scope = Some(Scope::new(request.deadline).with_trace_parent(Some(Arc::clone(&trace))));
         request.trace_parent = Some(trace);
         let trace = request.trace_parent.as_ref().map(Arc::downgrade).unwrap();
-        assert_eq!(std::mem::take(&mut request.target), Target::by_name("Service.method"));
-        request.keep();
+        assert_eq!(request.keep(), Target::by_name("Service.method"));
         (trace, blob)
     }
 
@@ -120,21 +127,23 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_bounded_in_number_and_in_size() {
-        let requests: Vec<_> =
-            (0..MOST_KEPT + 10).map(|_| Request::new(Target::default(), args![vec![7u8; 1000]])).collect();
+        let build = |n_bytes| Request::new(Target::by_name("m"), args![vec![7u8; n_bytes]]);
+        let requests: Vec<_> = (0..MOST_KEPT + 10).map(|_| build(KEPT_CAPACITY_LARGE / 2 + 10)).collect();
         for request in requests {
             request.keep();
         }
         let capacities = || KEPT.with_borrow(|kept| kept.iter().map(|draft| draft.args.capacity()).collect::<Vec<_>>());
-        assert!(
-            capacities().iter().all(|capacity| (1000..=2 * KEPT_CAPACITY).contains(capacity)),
-            "{:?}",
-            capacities()
-        );
         assert_eq!(n_kept(), MOST_KEPT);
+        assert!(capacities()[..MOST_KEPT_LARGE].iter().all(|capacity| *capacity > KEPT_CAPACITY));
+        assert!(capacities()[MOST_KEPT_LARGE..].iter().all(|capacity| *capacity == 0), "{:?}", capacities());
         KEPT.with_borrow_mut(Vec::clear);
+        // As many as are kept can be built at once without a new one.
+        let requests: Vec<_> = (0..MOST_KEPT).map(|_| build(1)).collect();
+        requests.into_iter().for_each(|request| drop(request.keep()));
+        let requests: Vec<_> = (0..MOST_KEPT).map(|_| build(1)).collect();
+        assert_eq!((n_kept(), requests.len()), (0, MOST_KEPT));
         // A single large one leaves nothing large behind.
-        Request::new(Target::default(), args![vec![7u8; 1 << 20], k = vec![7u8; 1 << 20]]).keep();
+        Request::new(Target::by_name("m"), args![vec![7u8; 1 << 20], k = vec![7u8; 1 << 20]]).keep();
         assert_eq!(capacities(), [0]);
     }
 
@@ -148,7 +157,7 @@ mod tests {
         }
         let blob = Blob::from(vec![1]);
         std::panic::catch_unwind(|| args![1, blob, (&blob, Panics)]).unwrap_err();
-        let request = Request::new(Target::default(), args![1, blob, (&blob, Never), k = Never]);
+        let request = Request::new(Target::by_name("m"), args![1, blob, (&blob, Never), k = Never]);
         assert!(request.args.error().is_some());
         request.keep();
         // The number of its blob is the first again.

@@ -121,7 +121,7 @@ impl<T, E> Invocation<T, E> {
         if Scope::is_entered() {
             self.request.scope = Scope::current().map(Scope::handed_on);
         }
-        let call = Underway { transport: self.transport, state: State::Unsent, asked: Asked::InDraft(self.request) };
+        let call = Underway { transport: self.transport, state: State::Unsent, called: Called::InDraft(self.request) };
         InvocationFuture { call, types: PhantomData }
     }
 }
@@ -155,14 +155,15 @@ pub struct InvocationFuture<T, E = RemoteError> {
 struct Underway {
     transport: Arc<dyn Transport>,
     state: State,
-    asked: Asked,
+    called: Called,
 }
 
 /// What is called.
-enum Asked {
-    /// It has not been started: with all that it is called with.
+enum Called {
+    /// Until the start has ended: with all that it is called with.
     InDraft(Request),
-    Begun(Target),
+    /// From then on, for those who ask what has failed.
+    ByName(Target),
 }
 
 enum State {
@@ -174,7 +175,7 @@ enum State {
 impl Underway {
     #[inline]
     fn start(&mut self, waker: Option<&Waker>) {
-        let (State::Unsent, Asked::InDraft(request)) = (&self.state, &mut self.asked) else { return };
+        let (State::Unsent, Called::InDraft(request)) = (&self.state, &mut self.called) else { return };
         // Never twice, also if it panics: its request may have been taken out.
         self.state = State::Done;
         let started = match request.args.error() {
@@ -182,17 +183,16 @@ impl Underway {
             None => self.transport.start(request, waker),
         };
         self.state = State::Started(started);
-        let target = std::mem::take(&mut request.target);
-        if let Asked::InDraft(request) = std::mem::replace(&mut self.asked, Asked::Begun(target)) {
-            request.keep();
+        if let Called::InDraft(request) = std::mem::replace(&mut self.called, Called::ByName(Target::default())) {
+            self.called = Called::ByName(request.keep());
         }
     }
 
     /// The name of what is called.
     fn method(&self) -> String {
-        match &self.asked {
-            Asked::InDraft(request) => request.target.to_string(),
-            Asked::Begun(target) => target.to_string(),
+        match &self.called {
+            Called::InDraft(request) => request.target.to_string(),
+            Called::ByName(target) => target.to_string(),
         }
     }
 

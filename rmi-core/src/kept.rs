@@ -14,14 +14,14 @@ pub fn take<T>(kept: &'static LocalKey<Kept<T>>) -> Option<T> {
     kept.try_with(|kept| kept.borrow_mut().pop()).ok().flatten()
 }
 
-/// Keeps one more, if fewer than `most` are kept.
+/// Keeps what `make` gives, which is told how many are kept, if those are fewer than `most`.
 #[inline]
-pub fn keep<T>(kept: &'static LocalKey<Kept<T>>, most: usize, value: T) {
-    // What is not kept is dropped by this closure, after its borrow.
-    let _ = kept.try_with(move |kept| {
+pub fn keep<T>(kept: &'static LocalKey<Kept<T>>, most: usize, make: impl FnOnce(usize) -> T) {
+    let _ = kept.try_with(|kept| {
         let mut kept = kept.borrow_mut();
-        if kept.len() < most {
-            kept.push(value);
+        let n_kept = kept.len();
+        if n_kept < most {
+            kept.push(make(n_kept));
         }
     });
 }

@@ -148,8 +148,8 @@ impl Request {
     }
 
     /// See [`Draft::keep`].
-    pub(crate) fn keep(self) {
-        self.0.keep();
+    pub(crate) fn keep(self) -> Target {
+        self.0.keep()
     }
 
     /// Whether there is a time until which an answer is wanted. Else nobody has to look at a clock.

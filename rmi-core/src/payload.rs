@@ -51,7 +51,7 @@ impl Drop for Buffer {
         if (1..=KEPT_CAPACITY).contains(&self.0.capacity()) {
             let mut buffer = std::mem::take(&mut self.0);
             buffer.clear();
-            kept::keep(&KEPT, MOST_KEPT, buffer);
+            kept::keep(&KEPT, MOST_KEPT, |_| buffer);
         }
     }
 }

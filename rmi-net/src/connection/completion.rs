@@ -98,7 +98,7 @@ impl Handover for Completion {
     }
 
     fn release(self: Arc<Self>) {
-        kept::keep(&KEPT, MOST_KEPT, self);
+        kept::keep(&KEPT, MOST_KEPT, |_| self);
     }
 }
 
