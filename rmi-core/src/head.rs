@@ -42,6 +42,12 @@ impl Head {
         Some(Self { bytes, least_len, n_elements, method, n_args, n_values: scanner.n_values() })
     }
 
+    /// The first byte.
+    #[inline]
+    pub fn first(&self) -> Option<u8> {
+        self.bytes.first().copied()
+    }
+
     /// Whether a body begins in this way.
     #[inline]
     pub fn begins(&self, body: &[u8]) -> bool {

@@ -29,11 +29,13 @@ pub(super) struct Known {
     at_hand: Option<AtHand>,
 }
 
+/// What each call touches comes first.
+#[repr(C)]
 struct KnownMethod {
-    name: Box<str>,
     method: Weak<Method>,
     /// How the last call of it began that was read as a whole.
     head: Option<Head>,
+    name: Box<str>,
 }
 
 /// A method that is held, and where its name stands among those that are known.
@@ -105,7 +107,10 @@ impl Known {
     /// See [`Connection::prefetch`](super::Connection::prefetch).
     #[inline(always)]
     pub(super) fn prefetch(&self) {
-        black_box(self.methods.get(self.last).map(|known| known.method.strong_count()));
+        if let Some(known) = self.methods.get(self.last) {
+            black_box(known.head.as_ref().map(Head::first));
+            black_box(known.method.strong_count());
+        }
     }
 
     /// Holds no method any more.

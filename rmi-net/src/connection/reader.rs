@@ -52,7 +52,8 @@ struct Reader {
     /// Bytes that came in this turn, and whether a call or an answer was among them.
     n_in_turn: usize,
     has_calls: bool,
-    /// A millisecond has passed between the last two reads: what a call touches is no longer in the processor's caches.
+    /// The clock went on by a millisecond between the last two reads. If it does so again before the next one, what a call
+    /// touches is hardly in the processor's caches any more.
     is_cold: bool,
     /// The greatest id of a request that was handled, and the greatest that is accepted.
     last_request: u64,
@@ -140,7 +141,16 @@ pub(super) async fn run(connection: Arc<Connection>, halves: Halves) {
         #[cfg(mutants)]
         this.connection.await_room_in_the_queue().await;
         let read = loop {
-            let read = poll_fn(|context| this.poll_read(&mut input, context)).await;
+            let mut has_waited = false;
+            let read = poll_fn(|context| {
+                if has_waited && this.is_cold {
+                    this.connection.prefetch();
+                    this.reading.known.prefetch();
+                }
+                has_waited = true;
+                this.poll_read(&mut input, context)
+            })
+            .await;
             if read.is_some() || tokio::task::coop::has_budget_remaining() {
                 break read;
             }
@@ -235,10 +245,6 @@ impl Reader {
     /// Reads what is there: the rest of a part straight to its message, all else to the buffer. `None` if there is nothing,
     /// but a method that waits here was woken.
     fn poll_read(&mut self, input: &mut Input, context: &mut Context<'_>) -> Poll<Option<std::io::Result<usize>>> {
-        if self.is_cold {
-            self.connection.prefetch();
-            self.reading.known.prefetch();
-        }
         let Input { reader, buffer, want } = input;
         let read = if let Some(mut target) = self.assembly.target() {
             let read = pin!(reader.read_buf(&mut target)).poll(context);

@@ -13,6 +13,7 @@
 //! begun when all have been stopped is stopped at once.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hint::black_box;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -162,6 +163,13 @@ impl Serving {
             n_running: AtomicUsize::new(0),
             turns: Mutex::default(),
         }
+    }
+
+    /// See [`Connection::prefetch`].
+    #[inline(always)]
+    pub(super) fn prefetch(&self) {
+        black_box(Arc::as_ptr(&self.host));
+        black_box(self.plain.scope().deadline().is_some());
     }
 
     /// Waits until no method runs on the node, for whatever peer.
