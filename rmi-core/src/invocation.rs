@@ -300,15 +300,12 @@ impl<T, E> InvocationFuture<T, E> {
 
 impl<T: DeserializeOwned, E: RemoteCause> InvocationFuture<T, E> {
     #[inline]
-    fn finish(&mut self, outcome: Outcome) -> Result<T, InvocationException<E>> {
+    fn finish(&self, outcome: Outcome) -> Result<T, InvocationException<E>> {
         match outcome {
-            Ok(Response::Value(payload)) => match payload.decode() {
-                Ok(value) => Ok(value),
-                Err(error) => {
-                    let exception = Exception::new(Kind::ResponseDecode, error.to_string());
-                    Err(self.failed(Ok(Box::new(exception))))
-                }
-            },
+            Ok(Response::Value(payload)) => payload.decode().map_err(|error| {
+                let exception = Exception::new(Kind::ResponseDecode, error.to_string());
+                self.failed(Ok(Box::new(exception)))
+            }),
             Ok(Response::Exception(exception)) => Err(self.failed(Ok(exception))),
             Err(error) => Err(self.failed(Err(error))),
         }
